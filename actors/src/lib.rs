@@ -1,0 +1,6 @@
+//! The domain of Celeriac: tasks, leases, retries, and the supervised actors that run them.
+//!
+//! This crate knows actix. It knows no Redis, no SQL, no HTTP, no environment and no command line: those are the
+//! adapters of the crate `celeriac`.
+
+pub mod time;
