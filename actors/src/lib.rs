@@ -3,4 +3,12 @@
 //! This crate knows actix. It knows no Redis, no SQL, no HTTP, no environment and no command line: those are the
 //! adapters of the crate `celeriac`.
 
+pub mod envelope;
+pub mod failure;
+pub mod frame;
+pub mod header;
+pub mod ids;
+pub mod lease;
+pub mod ports;
+pub mod state;
 pub mod time;
