@@ -5,6 +5,7 @@
 
 pub mod envelope;
 pub mod failure;
+pub mod fence;
 pub mod frame;
 pub mod header;
 pub mod ids;
