@@ -12,4 +12,6 @@ pub mod ids;
 pub mod lease;
 pub mod ports;
 pub mod state;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
