@@ -1,1 +1,4 @@
 //! Celeriac.
+
+pub mod clock;
+pub mod sqlite;
