@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 pub use self::fault::{Fault, Method};
+pub(super) use self::scan::label;
 
 use self::fault::{Fate, Plan, unavailable};
 use self::state::{Now, State};

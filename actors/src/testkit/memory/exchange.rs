@@ -94,7 +94,9 @@ impl State {
         life.check(place.tag, &outcome)?;
         let mut settling = Settling::new(now);
         let taken = self.settle(place, outcome, &mut settling);
-        settling.finish(self.queue(&place.queue));
+        let queue = self.queue(&place.queue);
+        settling.finish(queue);
+        queue.ring();
         Ok(taken)
     }
 
@@ -117,6 +119,7 @@ impl State {
         }
         if let Some(queue) = self.queues.get_mut(name) {
             settling.finish(queue);
+            queue.ring();
         }
         released
     }

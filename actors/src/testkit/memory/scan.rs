@@ -86,7 +86,7 @@ impl Queue {
 }
 
 /// Returns what a snapshot calls a task: its id as a small number or its last four digits, and `#n` after n rescues.
-pub(super) fn label(frame: &[u8]) -> String {
+pub(in crate::testkit) fn label(frame: &[u8]) -> String {
     let Ok(header) = Header::read(frame) else {
         return "garbage".into();
     };

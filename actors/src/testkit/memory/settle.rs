@@ -21,13 +21,12 @@ impl Settling {
         }
     }
 
-    /// Puts what was released to the front, lowest tag first, and rings.
+    /// Puts what was released to the front, lowest tag first.
     pub(super) fn finish(mut self, queue: &mut Queue) {
         self.released.sort_by_key(|(tag, _)| *tag);
         for (_, frame) in self.released.into_iter().rev() {
             queue.push_front(frame);
         }
-        queue.ring();
     }
 }
 
