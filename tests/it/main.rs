@@ -1,0 +1,6 @@
+//! The integration tests: one binary, one file per subject.
+
+#![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
+
+mod sqlite_conformance;
+mod sqlite_support;
