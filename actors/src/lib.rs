@@ -3,4 +3,10 @@
 //! This crate knows actix. It knows no Redis, no SQL, no HTTP, no environment and no command line: those are the
 //! adapters of the crate `celeriac`.
 
+pub mod backoff;
+pub mod child;
+pub mod intensity;
+pub mod panics;
+pub mod reference;
+pub mod supervisor;
 pub mod time;
