@@ -20,7 +20,7 @@ use crate::policy::{Limits, Policy};
 use crate::runner::AttemptEnd;
 use crate::state::{DeadReason, TaskState};
 use crate::task::{TaskError, Verdict};
-use crate::time::{Timestamp, millis};
+use crate::time::Timestamp;
 
 /// How long the final state of a task that somebody waits for is kept where results are off.
 pub const WANTED_TTL: Duration = Duration::from_secs(600);
@@ -125,6 +125,13 @@ fn unknown(mut job: Job, admission: &Admission<'_>) -> Admitted {
     })
 }
 
+/// Returns the end of a task that was revoked before it started.
+pub(crate) fn cancelled(header: &Header) -> Outcome {
+    Outcome::Cancel {
+        result: final_record(header, TaskState::Cancelled, Vec::new(), None),
+    }
+}
+
 /// What is known when an attempt has ended.
 #[derive(Debug)]
 pub(crate) struct Ended<'a> {
@@ -169,7 +176,7 @@ pub(crate) fn conclude(end: AttemptEnd, ended: &Ended<'_>, rng: &mut impl Rng) -
                 Some(&failure),
             )
         }
-        AttemptEnd::Unavailable { .. } => Outcome::Release {
+        AttemptEnd::Unavailable => Outcome::Release {
             frame: None,
             delay: UNAVAILABLE_DELAY,
         },
@@ -178,9 +185,7 @@ pub(crate) fn conclude(end: AttemptEnd, ended: &Ended<'_>, rng: &mut impl Rng) -
                 let note = format!("dropped at its hard limit of {:?}", ended.limits.hard);
                 ended.again(Failure::new(FailureKind::HardLimit, note), None, rng)
             }
-            Some(Abort::Revoked) => Outcome::Cancel {
-                result: final_record(&ended.job.header, TaskState::Cancelled, Vec::new(), None),
-            },
+            Some(Abort::Revoked) => cancelled(&ended.job.header),
             Some(Abort::Released) | None => Outcome::release(),
         },
         AttemptEnd::Lost => return None,
@@ -350,9 +355,4 @@ fn unbounded(limits: &FrameLimits) -> FrameLimits {
         max_body: usize::MAX,
         max_depth: limits.max_depth,
     }
-}
-
-/// Returns the milliseconds of a duration for a log line.
-pub(crate) fn elapsed_ms(elapsed: Duration) -> u64 {
-    millis(elapsed)
 }

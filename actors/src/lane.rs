@@ -29,12 +29,21 @@ pub(crate) struct LaneGauge {
     polling: AtomicU64,
     /// A replacement has taken over.
     retired: AtomicBool,
+    /// The watchdog finds that it does not answer.
+    blocked: AtomicBool,
     /// When it last answered a ping, in milliseconds since boot.
     answered_ms: AtomicU64,
     tables: Mutex<Vec<Arc<AttemptTable>>>,
+    /// Lives as long as the thread's loop does.
+    alive: std::sync::Weak<()>,
 }
 
 impl LaneGauge {
+    /// Returns whether the thread's loop has ended, so that nothing on it will ever answer.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.alive.strong_count() == 0
+    }
+
     /// Notes which attempt is being polled.
     pub(crate) fn enter(&self, key: u64) {
         self.polling.store(key, Ordering::Relaxed);
@@ -59,6 +68,15 @@ impl LaneGauge {
 
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Notes whether it answers; returns whether that changed.
+    pub(crate) fn set_blocked(&self, blocked: bool) -> bool {
+        self.blocked.swap(blocked, Ordering::AcqRel) != blocked
     }
 
     /// Notes an answer to a ping.
@@ -141,25 +159,31 @@ impl LaneSeat {
     /// # Errors
     /// When the operating system gives no thread.
     pub fn fresh(&self) -> io::Result<ArbiterHandle> {
+        let generation = self.gauge().map_or(1, |gauge| gauge.generation + 1);
         let runtime = || {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads(ARBITER_BLOCKING_THREADS)
                 .build()
-                .expect(
-                    "a runtime needs only file descriptors, and the process has run out of them",
-                )
         };
-        let generation = self.gauge().map_or(1, |gauge| gauge.generation + 1);
-        let arbiter = Arbiter::with_tokio_rt(runtime).handle();
+        let arbiter = Arbiter::try_with_tokio_rt(runtime)?.handle();
+        let alive = Arc::new(());
+        let weak = Arc::downgrade(&alive);
+        // Dropped with the loop, whenever that ends.
+        arbiter.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+        });
         let gauge = Arc::new(LaneGauge {
             lane: self.lane,
             generation,
             arbiter: arbiter.clone(),
             polling: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             answered_ms: AtomicU64::new(0),
             tables: Mutex::default(),
+            alive: weak,
         });
         gauge.answer(self.clock.since_boot());
         lock(&self.board.gauges).push(Arc::clone(&gauge));
@@ -185,6 +209,12 @@ impl LaneSeat {
             .gauge()
             .ok_or_else(|| io::Error::other("the lane has no thread"))?;
         Ok(gauge.arbiter.clone())
+    }
+
+    /// Returns whether no attempt is being polled on the lane's thread at this instant.
+    pub(crate) fn is_free(&self) -> bool {
+        self.gauge()
+            .is_some_and(|gauge| gauge.polling.load(Ordering::Relaxed) == 0)
     }
 
     pub(crate) fn gauge(&self) -> Option<Arc<LaneGauge>> {

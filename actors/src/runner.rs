@@ -31,11 +31,8 @@ pub(crate) enum AttemptEnd {
     Panicked(PanicReport),
     /// Its arguments are not what the task expects. Nothing was started.
     Undecodable(String),
-    /// No task actor could take it; nothing was started.
-    Unavailable {
-        /// Whether its kind of actor is parked.
-        parked: bool,
-    },
+    /// No task actor could take it (restarting for too long, parked, ended); nothing was started.
+    Unavailable,
     /// The runtime dropped it; the context says why.
     Aborted,
     /// The delivery turned out to be somebody else's before it was started.
@@ -138,11 +135,10 @@ async fn hand_over<T: Task>(
                 }
                 Phase::Unstarted | Phase::Sent => {}
             },
-            Err(SendError::Parked { .. }) => return Err(AttemptEnd::Unavailable { parked: true }),
-            Err(_) => return Err(AttemptEnd::Unavailable { parked: false }),
+            Err(_) => return Err(AttemptEnd::Unavailable),
         }
     }
-    Err(AttemptEnd::Unavailable { parked: false })
+    Err(AttemptEnd::Unavailable)
 }
 
 fn blame(context: &AttemptContext) -> PanicReport {

@@ -30,6 +30,8 @@ enum Entry {
 pub(crate) struct AttemptTable {
     pub(crate) queue: QueueName,
     pub(crate) incarnation: IncarnationId,
+    /// The broker has opened the incarnation.
+    opened: AtomicBool,
     /// The consumer is gone; what it held waits for the watchdog.
     orphaned: AtomicBool,
     /// The broker closed the incarnation.
@@ -64,6 +66,7 @@ impl AttemptTable {
         Self {
             queue,
             incarnation,
+            opened: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             ring: Mutex::default(),
@@ -177,6 +180,15 @@ impl AttemptTable {
             incarnation: self.incarnation,
             tag,
         }
+    }
+
+    /// Notes that the broker has opened the incarnation: only now can it be lost.
+    pub(crate) fn set_opened(&self) {
+        self.opened.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_opened(&self) -> bool {
+        self.opened.load(Ordering::Acquire)
     }
 
     /// Notes that the consumer is gone.
