@@ -75,12 +75,9 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
         self
     }
 
-    /// Sets when the actor counts as started. Until then it has no messages but its own, and its siblings may wait.
-    ///
-    /// Asked after `started` and each time something happened in the actor. Default: at once. While it starts, being
-    /// asked to stop is being killed.
-    #[must_use]
-    pub fn ready(mut self, ready: impl Fn(&A) -> bool + Send + Sync + 'static) -> Self {
+    /// Sets when the actor counts as started; it can be found before. Asked after `started` and whenever something
+    /// happened in the actor. Default: at once.
+    pub(crate) fn ready(mut self, ready: impl Fn(&A) -> bool + Send + Sync + 'static) -> Self {
         self.ready = Box::new(ready);
         self
     }
