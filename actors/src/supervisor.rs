@@ -11,6 +11,80 @@
 //!
 //! The parts: `launch` starts an incarnation, `host` runs it where it lives, `attend` watches it from here, `lineage`
 //! ties the two; `exits` takes note, `plan` decides, `board` shows; `root` is the handle to a whole tree.
+//!
+//! ```
+//! use actix::{Actor, Context, Handler, Message};
+//! use celeriac_actors::child::{
+//!     ChildSpec, Environment, ExitReason, OnExhausted, Placement, Recipe, Strategy, SupervisorSpec,
+//! };
+//! use celeriac_actors::intensity::Limit;
+//! use celeriac_actors::reference::{Ref, Slot};
+//! use celeriac_actors::supervisor::Root;
+//! # use celeriac_actors::time::{Clock, Timestamp};
+//! # use std::{sync::Arc, time::Duration};
+//! # #[derive(Debug)]
+//! # struct SystemClock;
+//! # impl Clock for SystemClock {
+//! #     fn now(&self) -> Timestamp { Timestamp::EPOCH }
+//! #     fn since_boot(&self) -> Duration { Duration::ZERO }
+//! # }
+//!
+//! struct Double(u32);
+//! impl Message for Double {
+//!     type Result = u32;
+//! }
+//!
+//! struct Doubler; // a user's actor: knows nothing of supervision
+//! impl Actor for Doubler {
+//!     type Context = Context<Self>;
+//! }
+//! impl Handler<Double> for Doubler {
+//!     type Result = u32;
+//!     fn handle(&mut self, Double(number): Double, _: &mut Context<Self>) -> u32 {
+//!         number * 2
+//!     }
+//! }
+//!
+//! struct Client {
+//!     _doubler: Ref<Double>, // holds the message's type, not the actor's
+//! }
+//! impl Actor for Client {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! actix_rt::System::new().block_on(async {
+//!     let lane = actix_rt::Arbiter::new().handle();
+//!     let (doubler, client) = (Slot::<Doubler>::new("doubler"), Slot::<Client>::new("client"));
+//!     let double = doubler.reference::<Double>();
+//!     let for_client = double.clone();
+//!     let spec = SupervisorSpec::new(Strategy::RestForOne, Limit::default())
+//!         .child(
+//!             ChildSpec::new(&doubler, Recipe::new(|_| Doubler))
+//!                 .on_exhausted(OnExhausted::park(Limit::default()))
+//!                 .placement(Placement::On(lane.clone())),
+//!         )
+//!         .child(
+//!             ChildSpec::new(&client, Recipe::starting(move |birth| {
+//!                 let _doubler = for_client.clone();
+//!                 slog::info!(birth.log, "starting");
+//!                 async move { Ok(Client { _doubler }) } // any error with `?`, or `StartError::outage`
+//!             }))
+//!             .placement(Placement::On(lane)),
+//!         );
+//!     let environment = Environment {
+//!         log: slog::Logger::root(slog::Discard, slog::o!()),
+//!         clock: Arc::new(SystemClock),
+//!         seed: 7,
+//!         observer: None,
+//!     };
+//!
+//!     let root = Root::start("root", spec, environment);
+//!     assert_eq!(double.send(Double(21)).await, Ok(42)); // waits for the start, as it would for a restart
+//!     let tree = root.wait_for(|tree| tree.is_complete()).await;
+//!     assert_eq!(tree.find("doubler").unwrap().incarnation, 1);
+//!     assert_eq!(root.stop().await, ExitReason::Normal);
+//! });
+//! ```
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Child specs: how a child is made, placed, restarted, pinged and stopped.
 //!
 //! A [`ChildSpec`] is cheap to clone and is never patched: a supervisor makes every incarnation from the same one.
-//! The actor's type is erased behind [`Incubator`], so supervisors know specs and not what their children are.
+//! The actor's type is erased behind `Incubator`, so supervisors know specs and not what their children are.
 
 use std::fmt;
 use std::future::Future;

@@ -20,7 +20,7 @@ const MS: Duration = Duration::from_millis(1);
 fn pings(on_unresponsive: OnUnresponsive) -> Option<Pings> {
     Some(Pings {
         period: 5 * MS,
-        deadline: 50 * MS,
+        deadline: 250 * MS,
         on_unresponsive,
     })
 }
