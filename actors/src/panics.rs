@@ -13,8 +13,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::pin;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::task::Poll;
 
 use serde::{Deserialize, Serialize};
@@ -59,18 +59,41 @@ impl fmt::Display for PanicReport {
 static INSTALLED: Once = Once::new();
 static FORCE_BACKTRACES: AtomicBool = AtomicBool::new(false);
 
+/// A panic seen while its thread still unwinds; rendered by whoever reports it, later.
+#[derive(Clone, Debug)]
+pub struct SharedPanic(Arc<Recorded>);
+
+impl SharedPanic {
+    /// Returns what is known of the panic. Symbols cost milliseconds the first time.
+    #[must_use]
+    pub fn report(&self) -> PanicReport {
+        self.0.report()
+    }
+}
+
 thread_local! {
     /// How many guarded calls are on this thread's stack.
     static GUARDS: Cell<u32> = const { Cell::new(0) };
     /// The last panic the hook saw inside a guard. Rendered only when it is taken: symbols cost milliseconds.
-    static LAST: RefCell<Option<Recorded>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Arc<Recorded>>> = const { RefCell::new(None) };
 }
 
 /// What the hook writes down: as little work as possible, since it runs in the middle of a panic.
+#[derive(Debug)]
 struct Recorded {
     message: String,
     location: Option<String>,
     backtrace: Backtrace,
+}
+
+impl Recorded {
+    fn report(&self) -> PanicReport {
+        PanicReport {
+            message: self.message.clone(),
+            location: self.location.clone(),
+            backtrace: render(&self.backtrace),
+        }
+    }
 }
 
 /// Puts our hook before the present one. Safe to call often and from every thread; only the first call acts.
@@ -101,11 +124,14 @@ pub fn take_last() -> Option<PanicReport> {
     let recorded = LAST
         .try_with(|last| last.try_borrow_mut().ok()?.take())
         .ok()??;
-    Some(PanicReport {
-        message: recorded.message,
-        location: recorded.location,
-        backtrace: render(&recorded.backtrace),
-    })
+    Some(recorded.report())
+}
+
+/// Returns what the hook recorded last on this thread and leaves it there, for destructors that run during the unwind.
+#[must_use]
+pub fn share_last() -> Option<SharedPanic> {
+    LAST.try_with(|last| last.try_borrow().ok()?.clone().map(SharedPanic))
+        .ok()?
 }
 
 /// Calls `body` and returns what it returned, or the report of its panic.
@@ -199,7 +225,7 @@ fn record(info: &PanicHookInfo<'_>) -> bool {
     };
     LAST.try_with(|last| match last.try_borrow_mut() {
         Ok(mut last) => {
-            *last = Some(recorded);
+            *last = Some(Arc::new(recorded));
             true
         }
         Err(_) => false,

@@ -1,0 +1,18 @@
+//! The ports: what the domain asks of a broker, of its results, and of the store. Adapters implement them.
+
+mod broker;
+mod inspect;
+mod store;
+
+pub use broker::{
+    Broker, BrokerError, Capabilities, Durability, EnqueueCall, EnqueueKind, MAX_DELIVERIES,
+    MAX_REVOCATIONS, MAX_STRIKES, NewTask, When,
+};
+pub use inspect::{
+    Counters, Cursor, QueueStatus, ScanPage, ScanRequest, SharedValue, StoredTask, Wake,
+    WorkerRecord, id_of,
+};
+pub use store::{
+    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,
+    StoreError,
+};
