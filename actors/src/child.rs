@@ -198,7 +198,13 @@ pub enum OnUnresponsive {
     /// It is shown as unresponsive until it answers.
     Report,
     /// It is abandoned, neither joined nor awaited, and counts as ended: the restart rule makes a new one.
-    Replace,
+    ///
+    /// Wants a placement that does not bring the next one onto the same thread.
+    Replace {
+        /// How many abandoned incarnations may occupy their threads at once. Beyond it the child is only reported,
+        /// until one of them lets go.
+        abandoned_at_most: u32,
+    },
 }
 
 /// Whether the children of a supervisor that is told to stop will come back.
@@ -262,6 +268,8 @@ pub struct TreeNode {
     pub up_since: Option<Timestamp>,
     /// Requests handed to it through stable references and not answered yet.
     pub backlog: usize,
+    /// Abandoned incarnations of it that still occupy their threads.
+    pub abandoned: u32,
     /// Whether this is only the last that was known: it, or a supervisor above it, does not answer.
     pub stale: bool,
     /// How it restarts its children; nothing for what is not a supervisor.

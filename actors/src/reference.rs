@@ -17,61 +17,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-/// Why a request through a [`Ref`] has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The child was not there for as long as the reference waits. The message was handed to nobody.
-    #[error("child {name} is not available")]
-    Unavailable {
-        /// The child.
-        name: Arc<str>,
-    },
-    /// The child crashed too often and is parked. The message was handed to nobody; try again much later.
-    #[error("child {name} is parked")]
-    Parked {
-        /// The child.
-        name: Arc<str>,
-    },
-    /// The child has ended and will not come back. The message was handed to nobody.
-    #[error("child {name} has ended")]
-    Ended {
-        /// The child.
-        name: Arc<str>,
-    },
-    /// The message was handed over and no answer will come: the child, or the call alone, died or was given up on.
-    /// Whether it was started is unknown.
-    #[error("child {name} died before it answered")]
-    Interrupted {
-        /// The child.
-        name: Arc<str>,
-    },
-}
+mod error;
 
-/// Why a message was not accepted by [`Ref::try_send`]; gives it back.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrySendError<M> {
-    /// The mailbox holds as much as it may: shed the message or slow down.
-    #[error("mailbox is full")]
-    Full(M),
-    /// The child is being restarted, or parked.
-    #[error("child is not available")]
-    Unavailable(M),
-    /// The child has ended and will not come back.
-    #[error("child has ended")]
-    Ended(M),
-}
-
-impl<M> fmt::Debug for TrySendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full(_) => "Full(..)",
-            Self::Unavailable(_) => "Unavailable(..)",
-            Self::Ended(_) => "Ended(..)",
-        })
-    }
-}
+pub use error::{SendError, TrySendError};
 
 /// A handle to whichever incarnation of a child serves now, for messages of type `M`.
 pub struct Ref<M: Message> {
@@ -268,20 +216,34 @@ impl<A: Actor> Slot<A> {
     }
 
     /// Empties the slot, unless a newer incarnation than `incarnation` has begun.
-    ///
-    /// `abandoned` fails the requests which that incarnation still holds: its mailbox is alive and nobody reads it.
-    pub(crate) fn vacate(&self, incarnation: u64, vacancy: Vacancy, abandoned: bool) {
-        self.shared.status.send_modify(|status| {
-            if abandoned {
-                status.abandoned = status.abandoned.max(incarnation);
-            }
-            if status.incarnation == incarnation {
+    pub(crate) fn vacate(&self, incarnation: u64, vacancy: Vacancy) {
+        self.shared.status.send_if_modified(|status| {
+            let current = status.incarnation == incarnation;
+            if current {
                 status.occupancy = match vacancy {
                     Vacancy::Awaited => Occupancy::Awaited,
                     Vacancy::Parked => Occupancy::Parked,
                     Vacancy::Ended => Occupancy::Ended,
                 };
             }
+            current
+        });
+    }
+
+    /// Fails the requests that incarnations up to `incarnation` still hold, and lets nobody find those any more.
+    ///
+    /// For what was given up on: its mailbox may be alive, and nobody reads it.
+    pub(crate) fn forsake(&self, incarnation: u64) {
+        self.shared.status.send_if_modified(|status| {
+            let news = status.abandoned < incarnation;
+            status.abandoned = status.abandoned.max(incarnation);
+            if news
+                && status.incarnation == incarnation
+                && matches!(status.occupancy, Occupancy::Taken(_))
+            {
+                status.occupancy = Occupancy::Awaited;
+            }
+            news
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Our own supervisor: an actor that makes, watches, restarts and stops other actors.
 //!
 //! It owns its children's lives and nothing of their work. It keeps its children's specs, turns what their attendants
-//! report into goals ([`plan`] decides, this file applies), and publishes the tree after each change. Invariants:
+//! report into goals (`plan` decides), and publishes the tree after each change. Invariants:
 //!
 //! - Children start in order and stop one by one in reverse; a stop is bounded, then it is a kill, then abandonment.
 //! - Every restart waits for its backoff, so no crash loop spins. Crashes beyond the limit escalate or park; an outage
@@ -9,32 +9,101 @@
 //! - The supervisor never waits for a child: a blocked thread delays neither its other children nor a look at the tree.
 //! - When it ends, in whatever way, all below it end.
 //!
-//! The parts: [`host`] runs an incarnation where it lives, [`attend`] watches it from here, [`lineage`] ties the two,
-//! [`board`] shows them, [`root`] is the handle to a whole tree.
+//! The parts: `launch` starts an incarnation, `host` runs it where it lives, `attend` watches it from here, `lineage`
+//! ties the two; `exits` takes note, `plan` decides, `board` shows; `root` is the handle to a whole tree.
+//!
+//! ```
+//! use actix::{Actor, Context, Handler, Message};
+//! use celeriac_actors::child::{
+//!     ChildSpec, Environment, ExitReason, OnExhausted, Placement, Recipe, Strategy, SupervisorSpec,
+//! };
+//! use celeriac_actors::intensity::Limit;
+//! use celeriac_actors::reference::{Ref, Slot};
+//! use celeriac_actors::supervisor::Root;
+//! # use celeriac_actors::time::{Clock, Timestamp};
+//! # use std::{sync::Arc, time::Duration};
+//! # #[derive(Debug)]
+//! # struct SystemClock;
+//! # impl Clock for SystemClock {
+//! #     fn now(&self) -> Timestamp { Timestamp::EPOCH }
+//! #     fn since_boot(&self) -> Duration { Duration::ZERO }
+//! # }
+//!
+//! struct Double(u32);
+//! impl Message for Double {
+//!     type Result = u32;
+//! }
+//!
+//! struct Doubler; // a user's actor: knows nothing of supervision
+//! impl Actor for Doubler {
+//!     type Context = Context<Self>;
+//! }
+//! impl Handler<Double> for Doubler {
+//!     type Result = u32;
+//!     fn handle(&mut self, Double(number): Double, _: &mut Context<Self>) -> u32 {
+//!         number * 2
+//!     }
+//! }
+//!
+//! struct Client {
+//!     _doubler: Ref<Double>, // holds the message's type, not the actor's
+//! }
+//! impl Actor for Client {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! actix_rt::System::new().block_on(async {
+//!     let lane = actix_rt::Arbiter::new().handle();
+//!     let (doubler, client) = (Slot::<Doubler>::new("doubler"), Slot::<Client>::new("client"));
+//!     let double = doubler.reference::<Double>();
+//!     let for_client = double.clone();
+//!     let spec = SupervisorSpec::new(Strategy::RestForOne, Limit::default())
+//!         .child(
+//!             ChildSpec::new(&doubler, Recipe::new(|_| Doubler))
+//!                 .on_exhausted(OnExhausted::park(Limit::default()))
+//!                 .placement(Placement::On(lane.clone())),
+//!         )
+//!         .child(
+//!             ChildSpec::new(&client, Recipe::starting(move |birth| {
+//!                 let _doubler = for_client.clone();
+//!                 slog::info!(birth.log, "starting");
+//!                 async move { Ok(Client { _doubler }) } // any error with `?`, or `StartError::outage`
+//!             }))
+//!             .placement(Placement::On(lane)),
+//!         );
+//!     let environment = Environment {
+//!         log: slog::Logger::root(slog::Discard, slog::o!()),
+//!         clock: Arc::new(SystemClock),
+//!         seed: 7,
+//!         observer: None,
+//!     };
+//!
+//!     let root = Root::start("root", spec, environment);
+//!     assert_eq!(double.send(Double(21)).await, Ok(42)); // waits for the start, as it would for a restart
+//!     let tree = root.wait_for(|tree| tree.is_complete()).await;
+//!     assert_eq!(tree.find("doubler").unwrap().incarnation, 1);
+//!     assert_eq!(root.stop().await, ExitReason::Normal);
+//! });
+//! ```
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle};
-use actix_rt::{Arbiter, ArbiterHandle, System};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use slog::{debug, error, info, o, warn};
-use tokio::sync::{mpsc, oneshot};
+use slog::debug;
 use tokio::time::Instant;
 
-use crate::child::{
-    Birth, ChildSpec, ExitNote, ExitReason, LastExit, OnExhausted, Placement, Recipe, StopKind,
-    SupervisorSpec,
-};
+use crate::child::{Birth, ChildSpec, Recipe, StartError, StopKind, SupervisorSpec};
 use crate::reference::Vacancy;
 
 mod attend;
 mod board;
 mod event;
+mod exits;
 mod host;
+mod launch;
 mod lineage;
 mod messages;
 mod plan;
@@ -51,10 +120,9 @@ pub use messages::{
 };
 pub use root::Root;
 
-use attend::{Fact, Incarnation, Order, OwnArbiter, Report, attend};
+use attend::Order;
 use board::Published;
-use host::Cradle;
-use plan::{Crashes, Facts, Goal, NextStart, Phase, Verdict};
+use plan::{Facts, Goal, NextStart, Phase};
 use ward::Ward;
 
 /// The actor that supervises. Made by [`Root::start`], or as a child by [`ChildSpec::supervisor`].
@@ -82,7 +150,7 @@ impl Supervisor {
         let mailbox = SupervisorSpec::MAX_CHILDREN;
         Recipe::starting(move |birth| {
             let made = Self::new(birth, spec.clone());
-            async move { made.map_err(crate::child::StartError::from) }
+            async move { made.map_err(StartError::from) }
         })
         .on_stop_kind(|supervisor, kind, ctx| supervisor.close(kind, ctx))
         .ready(|supervisor| supervisor.first_pass_over)
@@ -198,58 +266,6 @@ impl Supervisor {
         self.birth.lineage.beat();
     }
 
-    /// Starts an incarnation. Whatever fails about that is reported like any other exit.
-    fn launch(&mut self, index: usize, ctx: &mut Context<Self>) {
-        let environment = self.birth.environment.clone();
-        let ward = &mut self.wards[index];
-        let number = ward.spec.incubator.begin();
-        let (lineage, hold) = self.birth.lineage.child();
-        let (controls, controls_in) = mpsc::channel(4);
-        let (orders, orders_in) = mpsc::channel(1);
-        let (born, born_in) = oneshot::channel();
-        let (exit, exit_in) = oneshot::channel();
-        ward.phase = Phase::Starting;
-        ward.tried = true;
-        ward.settled = false;
-        ward.unresponsive = false;
-        ward.incarnation = number;
-        ward.orders = Some(orders);
-        ward.board = Some(Arc::clone(&lineage.board));
-        let name = Arc::clone(ward.spec.incubator.name());
-        let keys = o!("child" => name.to_string(), "incarnation" => number);
-        let birth = Birth {
-            name,
-            path: Arc::clone(&ward.path),
-            incarnation: number,
-            exit: ExitNote::default(),
-            log: environment.log.new(keys),
-            environment,
-            lineage,
-        };
-        let cradle = Cradle {
-            birth,
-            controls: controls_in,
-            born,
-            exit,
-        };
-        let arbiter = place(&ward.spec, number, cradle);
-        let incarnation = Incarnation {
-            child: ward.id,
-            number,
-            controls,
-            born: born_in,
-            exit: exit_in,
-            hold,
-            arbiter,
-        };
-        drop(actix_rt::spawn(attend(
-            incarnation,
-            ward.spec.clone(),
-            orders_in,
-            ctx.address(),
-        )));
-    }
-
     fn order_stop(&mut self, index: usize) {
         let ward = &mut self.wards[index];
         ward.phase = Phase::Stopping;
@@ -287,208 +303,10 @@ impl Supervisor {
                 // It never ran under this supervisor: take its slot, so that references learn of the end.
                 ward.incarnation = ward.spec.incubator.begin();
             }
-            ward.spec.incubator.vacate(ward.incarnation, vacancy, false);
+            ward.spec.incubator.vacate(ward.incarnation, vacancy);
         }
         self.wards
             .retain(|ward| !(ward.remove && ward.phase == Phase::Ended));
-    }
-
-    /// Takes note of what an attendant reports.
-    fn note(&mut self, report: Report, ctx: &mut Context<Self>) {
-        let current =
-            |ward: &Ward| ward.id == report.child && ward.incarnation == report.incarnation;
-        let Some(index) = self.wards.iter().position(current) else {
-            return;
-        };
-        match report.fact {
-            Fact::Born => self.note_born(index),
-            Fact::Stable => {
-                if self.wards[index].note_stable() {
-                    self.note_recovery(index);
-                }
-            }
-            Fact::Unresponsive => {
-                let ward = &mut self.wards[index];
-                ward.unresponsive = true;
-                warn!(self.birth.log, "a child does not answer its ping"; "path" => &*ward.path);
-                let path = Arc::clone(&ward.path);
-                let incarnation = ward.incarnation;
-                self.observe(&SupervisionEvent::ChildUnresponsive { path, incarnation });
-            }
-            Fact::Responsive => {
-                self.wards[index].unresponsive = false;
-                self.note_recovery(index);
-            }
-            Fact::Ended { reason, abandoned } => self.note_end(index, reason, abandoned),
-        }
-        self.drive(ctx);
-    }
-
-    fn note_born(&mut self, index: usize) {
-        let ward = &mut self.wards[index];
-        if ward.phase == Phase::Starting {
-            ward.phase = Phase::Up;
-        }
-        ward.up_since = Some(self.birth.environment.clock.now());
-        debug!(self.birth.log, "a child serves"; "path" => &*ward.path, "incarnation" => ward.incarnation);
-        let (path, incarnation) = (Arc::clone(&ward.path), ward.incarnation);
-        self.observe(&SupervisionEvent::ChildStarted { path, incarnation });
-    }
-
-    fn note_recovery(&self, index: usize) {
-        let path = Arc::clone(&self.wards[index].path);
-        info!(self.birth.log, "a child has recovered"; "path" => &*path);
-        self.observe(&SupervisionEvent::ChildRecovered { path });
-    }
-
-    /// Takes note of an end: ordered ones do what was ordered, the others are judged.
-    fn note_end(&mut self, index: usize, reason: ExitReason, abandoned: bool) {
-        let now = self.now();
-        let at = self.birth.environment.clock.now();
-        let ward = &mut self.wards[index];
-        ward.orders = None;
-        ward.unresponsive = false;
-        ward.up_since = None;
-        ward.last_exit = Some(LastExit {
-            reason: reason.clone(),
-            at,
-        });
-        let ordered = ward.phase == Phase::Stopping;
-        ward.spec
-            .incubator
-            .vacate(ward.incarnation, Vacancy::Awaited, abandoned);
-        if abandoned {
-            warn!(self.birth.log, "a child was abandoned on its thread"; "path" => &*ward.path);
-        }
-        let restart_in = match ward.goal {
-            Goal::End => {
-                ward.phase = Phase::Ended;
-                None
-            }
-            Goal::Recycle { not_before } if ordered => {
-                ward.goal = Goal::Run;
-                ward.phase = Phase::Idle { not_before };
-                Some(not_before.saturating_sub(now))
-            }
-            // It went by itself before its turn to stop came: that is judged like any other exit.
-            Goal::Recycle { .. } | Goal::Run => self.judge(index, &reason, now),
-        };
-        let ward = &self.wards[index];
-        let (path, incarnation) = (Arc::clone(&ward.path), ward.incarnation);
-        self.observe(&SupervisionEvent::ChildExited {
-            path,
-            incarnation,
-            reason,
-            restart_in,
-        });
-    }
-
-    /// Decides about an exit that nobody ordered, and returns after what time the child is started again.
-    fn judge(&mut self, index: usize, reason: &ExitReason, now: Duration) -> Option<Duration> {
-        let limit = self.spec.limit;
-        let ward = &mut self.wards[index];
-        let floor = match ward.goal {
-            Goal::Recycle { not_before } => not_before,
-            Goal::Run | Goal::End => now,
-        };
-        ward.goal = Goal::Run;
-        if ward.spec.restart.applies_to(reason) {
-            ward.note_restart(reason, now, ward.own_limit().unwrap_or(limit));
-        }
-        let verdict = plan::judge(
-            ward.spec.restart,
-            reason,
-            ward.spec.on_exhausted,
-            self.crashes(index, now),
-            limit,
-        );
-        self.log_exit(index, reason, verdict);
-        let delay = self.wards[index]
-            .spec
-            .backoff
-            .delay(self.wards[index].streak, &mut self.rng);
-        let not_before = floor.max(now.saturating_add(delay));
-        match verdict {
-            Verdict::End => {
-                self.wards[index].phase = Phase::Ended;
-                return None;
-            }
-            Verdict::Park => return Some(self.park(index, reason, now)),
-            Verdict::Escalate => {
-                self.wards[index].phase = Phase::Ended;
-                self.escalate(index, reason);
-                return None;
-            }
-            Verdict::RestartAlone => {}
-            Verdict::Restart => {
-                let shared =
-                    plan::share_restart(self.spec.strategy, index, &self.facts(), not_before);
-                for (sibling, goal) in shared {
-                    self.wards[sibling].aim(goal);
-                }
-            }
-        }
-        self.wards[index].phase = Phase::Idle { not_before };
-        Some(not_before.saturating_sub(now))
-    }
-
-    fn crashes(&self, index: usize, now: Duration) -> Crashes {
-        let ward = &self.wards[index];
-        let within = self.spec.limit.within;
-        Crashes {
-            own: ward
-                .crashes
-                .count(now, ward.own_limit().unwrap_or(self.spec.limit).within),
-            together: self
-                .wards
-                .iter()
-                .filter(|ward| ward.own_limit().is_none())
-                .map(|ward| ward.crashes.count(now, within))
-                .sum(),
-            on_probation: ward.parked,
-        }
-    }
-
-    /// Parks a child and returns after what time it is tried again.
-    fn park(&mut self, index: usize, reason: &ExitReason, now: Duration) -> Duration {
-        let ward = &mut self.wards[index];
-        let retry = match ward.spec.on_exhausted {
-            OnExhausted::Park { retry, .. } => retry,
-            OnExhausted::Escalate => ward.spec.backoff,
-        };
-        ward.park_streak = ward.park_streak.saturating_add(1);
-        let delay = retry.delay(ward.park_streak, &mut self.rng);
-        ward.phase = Phase::Idle {
-            not_before: now.saturating_add(delay),
-        };
-        ward.spec
-            .incubator
-            .vacate(ward.incarnation, Vacancy::Parked, false);
-        if !std::mem::replace(&mut ward.parked, true) {
-            let path = Arc::clone(&ward.path);
-            error!(self.birth.log, "a child crashes too often and is parked"; "path" => &*path, "reason" => %reason);
-            self.observe(&SupervisionEvent::ChildParked {
-                path,
-                reason: reason.clone(),
-            });
-        }
-        delay
-    }
-
-    /// Gives up: stops all children in reverse and exits with an error.
-    fn escalate(&mut self, index: usize, last: &ExitReason) {
-        let reason = ExitReason::error(format_args!(
-            "restart intensity exceeded by child {}, which ended with {last}",
-            self.wards[index].spec.name()
-        ));
-        error!(self.birth.log, "supervisor gives up"; "path" => &*self.birth.path, "reason" => %reason);
-        self.birth.exit.error(match &reason {
-            ExitReason::Error { message } => message.as_str(),
-            _ => "restart intensity exceeded",
-        });
-        let path = Arc::clone(&self.birth.path);
-        self.observe(&SupervisionEvent::Escalated { path, reason });
-        self.begin_close(StopKind::Restart);
     }
 
     /// Begins to stop all children in reverse; ends when they have. Twice is as good as once.
@@ -506,31 +324,6 @@ impl Supervisor {
             ward.aim(Goal::End);
         }
     }
-
-    /// Logs an exit once: the first of an outage, each crash, but not each try of a parked child.
-    fn log_exit(&mut self, index: usize, reason: &ExitReason, verdict: Verdict) {
-        let ward = &mut self.wards[index];
-        let first_of_outage = !ward.in_outage;
-        ward.in_outage = !reason.counts_as_crash();
-        let quiet =
-            (ward.in_outage && !first_of_outage) || (verdict == Verdict::Park && ward.parked);
-        let path = &*ward.path;
-        match reason {
-            _ if quiet => {
-                debug!(self.birth.log, "a child still fails"; "path" => path, "reason" => %reason)
-            }
-            ExitReason::Normal => info!(self.birth.log, "a child ended"; "path" => path),
-            _ => {
-                warn!(self.birth.log, "a child ended abnormally"; "path" => path, "reason" => %reason)
-            }
-        }
-    }
-
-    fn observe(&self, event: &SupervisionEvent) {
-        if let Some(observer) = &self.birth.environment.observer {
-            observer.observe(event);
-        }
-    }
 }
 
 impl Actor for Supervisor {
@@ -539,55 +332,4 @@ impl Actor for Supervisor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.drive(ctx);
     }
-}
-
-/// Sends `cradle` to the arbiter of the child. Dropping it, when there is none, reports the end; why is in the exit.
-fn place(spec: &ChildSpec, incarnation: u64, cradle: Cradle) -> Option<OwnArbiter> {
-    let fail = |cradle: Cradle, why: &dyn std::fmt::Display| {
-        let _unheard = cradle
-            .exit
-            .send(ExitReason::error(format_args!("no arbiter: {why}")));
-    };
-    let (handle, own) = match &spec.placement {
-        Placement::Here => {
-            spec.incubator.host(cradle);
-            return None;
-        }
-        Placement::On(handle) => (handle.clone(), None),
-        Placement::Fresh => match fresh_arbiter() {
-            Ok(handle) => (handle.clone(), Some(OwnArbiter(handle))),
-            Err(error) => {
-                fail(cradle, &error);
-                return None;
-            }
-        },
-        Placement::Chosen(choose) => match crate::panics::catch_call(|| choose(incarnation)) {
-            Ok(Ok(handle)) => (handle, None),
-            Ok(Err(error)) => {
-                fail(cradle, &error);
-                return None;
-            }
-            Err(report) => {
-                let _unheard = cradle.exit.send(ExitReason::Panic { report });
-                return None;
-            }
-        },
-    };
-    let incubator = Arc::clone(&spec.incubator);
-    // Not accepted: the arbiter is gone and has dropped the cradle, which the attendant takes for a kill.
-    let _accepted = handle.spawn_fn(move || incubator.host(cradle));
-    own
-}
-
-/// Makes an arbiter whose thread ends by itself when it is told to stop.
-fn fresh_arbiter() -> io::Result<ArbiterHandle> {
-    if System::try_current().is_none() {
-        return Err(io::Error::other("no actix system on this thread"));
-    }
-    Arbiter::try_with_tokio_rt(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-    })
-    .map(|arbiter| arbiter.handle())
 }

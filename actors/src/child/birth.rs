@@ -21,7 +21,7 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// The seed of every supervisor's jitter.
     pub seed: u64,
-    /// Is told each fact of supervision, on the supervisor's thread. Must be quick and must not panic.
+    /// Is told each fact of supervision, on the supervisor's thread. Must be quick.
     pub observer: Option<Observer>,
 }
 

@@ -1,7 +1,7 @@
 //! Child specs: how a child is made, placed, restarted, pinged and stopped.
 //!
 //! A [`ChildSpec`] is cheap to clone and is never patched: a supervisor makes every incarnation from the same one.
-//! The actor's type is erased behind [`Incubator`], so supervisors know specs and not what their children are.
+//! The actor's type is erased behind `Incubator`, so supervisors know specs and not what their children are.
 
 use std::fmt;
 use std::future::Future;
@@ -75,12 +75,9 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
         self
     }
 
-    /// Sets when the actor counts as started. Until then it has no messages but its own, and its siblings may wait.
-    ///
-    /// Asked after `started` and each time something happened in the actor. Default: at once. While it starts, being
-    /// asked to stop is being killed.
-    #[must_use]
-    pub fn ready(mut self, ready: impl Fn(&A) -> bool + Send + Sync + 'static) -> Self {
+    /// Sets when the actor counts as started; it can be found before. Asked after `started` and whenever something
+    /// happened in the actor. Default: at once.
+    pub(crate) fn ready(mut self, ready: impl Fn(&A) -> bool + Send + Sync + 'static) -> Self {
         self.ready = Box::new(ready);
         self
     }

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::Supervisor;
 use super::host::Control;
 use super::lineage::Hold;
-use crate::child::{ChildSpec, ExitReason, OnUnresponsive, Pings, Shutdown, StopKind};
+use crate::child::{ChildSpec, ExitReason, Pings, Shutdown, StopKind};
 
 /// What happened to an incarnation. Sent by its attendant to its supervisor.
 #[derive(Debug)]
@@ -30,16 +30,19 @@ pub(super) enum Fact {
     Born,
     /// It has served for `stable_after`.
     Stable,
-    /// It missed a ping.
+    /// It missed a ping; again for each further deadline that passes.
     Unresponsive,
     /// It answered after all.
     Responsive,
-    /// It is over; nothing follows. `abandoned` when its thread may still be running it.
+    /// It is over; nothing follows but `Unblocked`. `abandoned` when its thread may still be running it.
     Ended { reason: ExitReason, abandoned: bool },
+    /// It had been abandoned, and now its thread has let go of it.
+    Unblocked,
 }
 
+/// Answered with whether to give up on the incarnation, which only [`Fact::Unresponsive`] asks.
 impl Message for Report {
-    type Result = ();
+    type Result = bool;
 }
 
 /// What a supervisor wants of an incarnation.
@@ -89,16 +92,20 @@ pub(super) async fn attend(
     let Incarnation {
         child,
         number,
+        exit,
         hold,
         arbiter,
         ..
     } = incarnation;
     drop((hold, arbiter));
-    let fact = Fact::Ended {
-        reason: end.reason,
-        abandoned: end.abandoned,
-    };
-    tell(&supervisor, child, number, fact).await;
+    let End { reason, abandoned } = end;
+    let fact = Fact::Ended { reason, abandoned };
+    let _asked_nothing = tell(&supervisor, child, number, fact).await;
+    if abandoned {
+        // However late, and for whatever reason: the thread is free, or gone.
+        let _late = exit.await;
+        let _asked_nothing = tell(&supervisor, child, number, Fact::Unblocked).await;
+    }
 }
 
 async fn life(
@@ -147,7 +154,7 @@ async fn life(
 }
 
 /// Pings for ever. Returns when the child has missed a deadline and is to be replaced.
-async fn ping<F: Future<Output = ()>>(
+async fn ping<F: Future<Output = bool>>(
     controls: mpsc::Sender<Control>,
     pings: Option<Pings>,
     report: impl Fn(Fact) -> F,
@@ -162,20 +169,21 @@ async fn ping<F: Future<Output = ()>>(
         if controls.try_send(Control::Ping(answer)).is_err() {
             continue;
         }
-        if let Ok(outcome) = timeout(pings.deadline, &mut answered).await {
-            if outcome.is_err() {
-                return std::future::pending().await;
+        let mut late = false;
+        let outcome = loop {
+            match timeout(pings.deadline, &mut answered).await {
+                Ok(outcome) => break outcome,
+                Err(_) if report(Fact::Unresponsive).await => return,
+                Err(_) => late = true,
             }
-            continue;
-        }
-        report(Fact::Unresponsive).await;
-        if pings.on_unresponsive == OnUnresponsive::Replace {
-            return;
-        }
-        if answered.await.is_err() {
+        };
+        if outcome.is_err() {
+            // It has ended, of which there is a better witness.
             return std::future::pending().await;
         }
-        report(Fact::Responsive).await;
+        if late {
+            report(Fact::Responsive).await;
+        }
     }
 }
 
@@ -215,13 +223,15 @@ fn gone(exit: Result<ExitReason, oneshot::error::RecvError>) -> End {
     }
 }
 
-async fn tell(supervisor: &Addr<Supervisor>, child: u64, incarnation: u64, fact: Fact) {
+/// Tells the supervisor, and returns whether it gives up on the incarnation.
+async fn tell(supervisor: &Addr<Supervisor>, child: u64, incarnation: u64, fact: Fact) -> bool {
     // A supervisor that is gone has closed the order channel, which is what counts.
-    let _gone = supervisor
+    let answer = supervisor
         .send(Report {
             child,
             incarnation,
             fact,
         })
         .await;
+    answer.unwrap_or(false)
 }

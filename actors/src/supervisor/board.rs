@@ -4,12 +4,13 @@
 //! only writer, publishes after each change; readers copy. The lock is held for copying only, never over an await or a
 //! call of somebody else's code.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::host::Incubator;
 use crate::child::{ChildState, Strategy, TreeNode};
 use crate::intensity::Window;
 
@@ -35,7 +36,7 @@ pub(super) struct Entry {
     pub(super) node: TreeNode,
     pub(super) window: Window,
     pub(super) within: Duration,
-    pub(super) backlog: Arc<AtomicUsize>,
+    pub(super) incubator: Arc<dyn Incubator>,
     /// What the child shows, if it is a supervisor.
     pub(super) board: Option<Arc<Board>>,
 }
@@ -64,13 +65,32 @@ impl Board {
             .map(|entry| entry.read(now))
             .collect();
     }
+
+    /// Gives up on whatever was shown last. Called when the supervisor of this board has ended, in whatever way: what
+    /// it left behind on a blocked thread will never answer, and whoever waits for that must learn of it.
+    pub(super) fn forsake(&self) {
+        let published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for entry in published
+            .into_iter()
+            .flat_map(|published| published.entries)
+        {
+            entry.incubator.forsake(entry.node.incarnation);
+            if let Some(board) = &entry.board {
+                board.forsake();
+            }
+        }
+    }
 }
 
 impl Entry {
     fn read(self, now: Duration) -> TreeNode {
         let mut node = self.node;
         node.restarts_in_window = self.window.count(now, self.within);
-        node.backlog = self.backlog.load(Ordering::Relaxed);
+        node.backlog = self.incubator.backlog().load(Ordering::Relaxed);
         if let Some(board) = &self.board {
             board.read_into(&mut node);
         }

@@ -59,9 +59,11 @@ pub enum SupervisionEvent {
     },
 }
 
-/// Is told each fact, on the thread of the supervisor that reports it. Must be quick and must not panic.
+/// Is told each fact, on the thread of the supervisor that reports it. Must be quick; its panic is caught and logged.
 #[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(&SupervisionEvent) + Send + Sync>);
+pub struct Observer(Arc<Observe>);
+
+type Observe = dyn Fn(&SupervisionEvent) + Send + Sync;
 
 impl Observer {
     /// Creates an observer from a function.

@@ -51,7 +51,9 @@ pub(crate) trait Incubator: fmt::Debug + Send + Sync {
     /// Begins an incarnation and returns its number.
     fn begin(&self) -> u64;
     /// Empties the slot after `incarnation`.
-    fn vacate(&self, incarnation: u64, vacancy: Vacancy, abandoned: bool);
+    fn vacate(&self, incarnation: u64, vacancy: Vacancy);
+    /// Fails the requests that `incarnation` still holds: it will never answer.
+    fn forsake(&self, incarnation: u64);
     /// Hosts an incarnation as a task on the present arbiter.
     fn host(&self, cradle: Cradle);
 }
@@ -100,8 +102,12 @@ impl<A: Actor<Context = Context<A>>> Incubator for Hosted<A> {
         self.slot.begin()
     }
 
-    fn vacate(&self, incarnation: u64, vacancy: Vacancy, abandoned: bool) {
-        self.slot.vacate(incarnation, vacancy, abandoned);
+    fn vacate(&self, incarnation: u64, vacancy: Vacancy) {
+        self.slot.vacate(incarnation, vacancy);
+    }
+
+    fn forsake(&self, incarnation: u64) {
+        self.slot.forsake(incarnation);
     }
 
     fn host(&self, cradle: Cradle) {
@@ -118,8 +124,8 @@ impl<A: Actor<Context = Context<A>>> Incubator for Hosted<A> {
                 arrival: Some(Arrival {
                     slot,
                     incarnation: birth.incarnation,
-                    born,
                 }),
+                born: Some(born),
                 recipe,
                 controls,
             };
@@ -185,15 +191,15 @@ fn exit_of(error: JoinError) -> ExitReason {
 /// Lives inside the actor's context and speaks for its supervisor.
 struct Steward<A: Actor> {
     arrival: Option<Arrival<A>>,
+    born: Option<oneshot::Sender<()>>,
     recipe: Arc<Recipe<A>>,
     controls: mpsc::Receiver<Control>,
 }
 
-/// What is done once the actor serves.
+/// Where the actor is to be found once it has started.
 struct Arrival<A: Actor> {
     slot: Slot<A>,
     incarnation: u64,
-    born: oneshot::Sender<()>,
 }
 
 impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Steward<A> {
@@ -206,21 +212,15 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Steward<A> {
         ctx: &mut Context<A>,
         task: &mut task::Context<'_>,
     ) -> Poll<()> {
-        if self.arrival.is_some()
-            && (self.recipe.ready)(actor)
-            && let Some(Arrival {
-                slot,
-                incarnation,
-                born,
-            }) = self.arrival.take()
+        if let Some(Arrival { slot, incarnation }) = self.arrival.take()
+            && !slot.occupy(incarnation, ctx.address())
         {
-            if slot.occupy(incarnation, ctx.address()) {
-                let _unheard = born.send(());
-            } else {
-                // Given up on while it started: its successor has the slot.
-                ctx.terminate();
-                return Poll::Ready(());
-            }
+            // Given up on while it started: its successor has the slot.
+            ctx.terminate();
+            return Poll::Ready(());
+        }
+        if self.born.is_some() && (self.recipe.ready)(actor) {
+            let _unheard = self.born.take().map(|born| born.send(()));
         }
         while let Poll::Ready(Some(control)) = self.controls.poll_recv(task) {
             match control {

@@ -80,10 +80,10 @@ impl Message for RestartChild {
 }
 
 impl Handler<Report> for Supervisor {
-    type Result = ();
+    type Result = bool;
 
-    fn handle(&mut self, report: Report, ctx: &mut Context<Self>) {
-        self.note(report, ctx);
+    fn handle(&mut self, report: Report, ctx: &mut Context<Self>) -> bool {
+        self.note(report, ctx)
     }
 }
 
@@ -180,6 +180,7 @@ pub(super) fn topmost(name: &str, incarnation: u64, state: ChildState) -> TreeNo
         last_exit: None,
         up_since: None,
         backlog: 0,
+        abandoned: 0,
         stale: false,
         strategy: None,
         children: Vec::new(),

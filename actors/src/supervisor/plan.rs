@@ -202,3 +202,6 @@ fn may_start(strategy: Strategy, index: usize, children: &[Facts]) -> bool {
 fn first_try_runs(child: &Facts) -> bool {
     child.phase == Phase::Starting && child.goal == Goal::Run
 }
+
+#[cfg(test)]
+mod tests;

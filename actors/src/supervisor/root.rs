@@ -134,6 +134,10 @@ impl Root {
             .backlog()
             .load(std::sync::atomic::Ordering::Relaxed);
         self.board.read_into(&mut node);
+        if node.strategy.is_none() && node.state == ChildState::Up {
+            // It has not run yet. Without children it would look complete.
+            node.state = ChildState::Starting;
+        }
         node
     }
 
@@ -163,7 +167,8 @@ fn report_exit(
     let (report, reported) = watch::channel(None);
     drop(actix_rt::spawn(async move {
         let reason = exit.await.unwrap_or(ExitReason::Killed);
-        slot.vacate(1, Vacancy::Ended, false);
+        slot.vacate(1, Vacancy::Ended);
+        lineage.board.forsake();
         report.send_replace(Some(LastExit {
             reason,
             at: clock.now(),

@@ -31,6 +31,8 @@ pub(super) struct Ward {
     /// Whether its slot has been told that it ended.
     pub(super) settled: bool,
     pub(super) unresponsive: bool,
+    /// Incarnations that were abandoned and still occupy their thread.
+    pub(super) abandoned: u32,
     pub(super) parked: bool,
     /// Whether its latest exits were all outages, the first of which has been logged.
     pub(super) in_outage: bool,
@@ -65,6 +67,7 @@ impl Ward {
             tried: false,
             settled: false,
             unresponsive: false,
+            abandoned: 0,
             parked: false,
             in_outage: false,
             streak: 0,
@@ -175,6 +178,7 @@ impl Ward {
             last_exit: self.last_exit.clone(),
             up_since: self.up_since,
             backlog: 0,
+            abandoned: self.abandoned,
             stale: false,
             strategy: None,
             children: Vec::new(),
@@ -183,7 +187,7 @@ impl Ward {
             node,
             window: self.crashes.clone(),
             within: self.own_limit().unwrap_or(limit).within,
-            backlog: self.spec.incubator.backlog(),
+            incubator: Arc::clone(&self.spec.incubator),
             board: self.board.clone(),
         }
     }

@@ -7,7 +7,7 @@ use super::rig::*;
 use crate::backoff::Backoff;
 use crate::child::{
     ChildSpec, ChildState, ExitReason, Recipe, Restart, Shutdown, StartError, Strategy,
-    SupervisorSpec,
+    SupervisorSpec, TreeNode,
 };
 use crate::intensity::Limit;
 use crate::reference::Slot;
@@ -29,7 +29,7 @@ fn crash_of_b(strategy: Strategy) -> String {
         assert_eq!(journal.take(), "+a1 +b1 +c1");
         assert!(to_b.send(Act::Panic).await.is_err());
         to_b.send(Act::Echo(0)).await.unwrap();
-        root.wait_for(|tree| tree.is_complete()).await;
+        root.wait_for(TreeNode::is_complete).await;
         let restarts = journal.take();
         assert_eq!(
             root.tree()
@@ -163,8 +163,7 @@ fn a_start_that_fails_holds_up_dependent_children_only() {
                 .child(a)
                 .child(b);
             let root = Root::start("root", spec, journal.environment());
-            root.wait_for(|tree| tree.children.len() == 2 && tree.is_complete())
-                .await;
+            root.wait_for(TreeNode::is_complete).await;
             assert_eq!(journal.take(), expected, "{strategy:?}");
         });
     }

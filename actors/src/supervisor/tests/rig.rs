@@ -69,9 +69,17 @@ impl Journal {
         std::mem::take(&mut *self.lines.lock().unwrap()).join(" ")
     }
 
-    /// Returns what was written, separated by blanks.
-    pub(super) fn peek(&self) -> String {
-        self.lines.lock().unwrap().join(" ")
+    /// Waits until `line` is written, by whatever thread.
+    pub(super) async fn until(&self, line: &str) {
+        while !self
+            .lines
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|written| written == line)
+        {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(super) fn events(&self) -> Vec<SupervisionEvent> {
@@ -85,7 +93,8 @@ impl Journal {
             clock: Arc::new(TokioClock(Instant::now())),
             seed: 7,
             observer: Some(Observer::new(move |event| {
-                events.lock().unwrap().push(event.clone())
+                events.lock().unwrap().push(event.clone());
+                panic!("an observer that panics harms nobody");
             })),
         }
     }
@@ -163,6 +172,8 @@ impl Handler<Act> for Puppet {
                 });
             }
             Act::Block(until) => {
+                self.journal
+                    .write(format!("!{}{incarnation}", self.birth.name));
                 let _unblocked = until.recv();
             }
         }

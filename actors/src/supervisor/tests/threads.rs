@@ -4,12 +4,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use actix_rt::Arbiter;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::rig::*;
 use crate::child::{
     ChildSpec, ChildState, ExitReason, OnUnresponsive, Pings, Placement, Shutdown, Strategy,
-    SupervisorSpec,
+    SupervisorSpec, TreeNode,
 };
 use crate::intensity::Limit;
 use crate::reference::{SendError, Slot};
@@ -20,7 +20,7 @@ const MS: Duration = Duration::from_millis(1);
 fn pings(on_unresponsive: OnUnresponsive) -> Option<Pings> {
     Some(Pings {
         period: 5 * MS,
-        deadline: 50 * MS,
+        deadline: 250 * MS,
         on_unresponsive,
     })
 }
@@ -68,7 +68,7 @@ fn an_arbiter_that_goes_away_is_a_kill() {
         let spec = SupervisorSpec::new(Strategy::OneForOne, Limit::default())
             .child(a.placement(placement));
         let root = Root::start("root", spec, journal.environment());
-        to_a.send(Act::Echo(1)).await.unwrap();
+        root.wait_for(TreeNode::is_complete).await;
         first.stop();
         let tree = root
             .wait_for(|tree| tree.find("a").is_some_and(|a| a.incarnation == 2))
@@ -94,7 +94,7 @@ fn a_blocked_thread_is_reported_while_inspect_answers() {
             .pings(pings(OnUnresponsive::Report));
         let spec = SupervisorSpec::new(Strategy::OneForOne, Limit::default()).child(lane);
         let root = Root::start("root", spec, journal.environment());
-        to_a.send(Act::Echo(1)).await.unwrap();
+        root.wait_for(TreeNode::is_complete).await;
 
         let (unblock, blocked) = mpsc::channel();
         let call = to_a.send(Act::Block(blocked));
@@ -133,10 +133,12 @@ fn a_blocked_thread_is_replaced() {
         let inner = SupervisorSpec::new(Strategy::OneForOne, Limit::default()).child(a);
         let lane = ChildSpec::supervisor(&Slot::new("lane"), inner)
             .placement(Placement::Fresh)
-            .pings(pings(OnUnresponsive::Replace));
+            .pings(pings(OnUnresponsive::Replace {
+                abandoned_at_most: 1,
+            }));
         let spec = SupervisorSpec::new(Strategy::OneForOne, Limit::default()).child(lane);
         let root = Root::start("root", spec, journal.environment());
-        to_a.send(Act::Echo(1)).await.unwrap();
+        root.wait_for(TreeNode::is_complete).await;
 
         let (unblock, blocked) = mpsc::channel();
         assert_eq!(
@@ -160,13 +162,7 @@ fn a_blocked_thread_is_replaced() {
 
         // The old thread unblocks, finds that it was given up on, and closes: its puppet stops, the new one serves.
         drop(unblock);
-        timeout(secs(10), async {
-            while !journal.peek().contains("-a1") {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .unwrap();
+        journal.until("-a1").await;
         assert_eq!(to_a.send(Act::Slow(MS)).await, Ok(2));
         root.stop().await;
     });
@@ -184,11 +180,11 @@ fn stopping_never_waits_for_a_blocked_thread() {
         let spec = SupervisorSpec::new(Strategy::OneForOne, Limit::default())
             .child(a.placement(Placement::Fresh).shutdown(shutdown));
         let root = Root::start("root", spec, journal.environment());
-        to_a.send(Act::Echo(1)).await.unwrap();
+        root.wait_for(TreeNode::is_complete).await;
         let (_unblock, blocked) = mpsc::channel();
         let begun = Instant::now();
         let stop = async {
-            tokio::task::yield_now().await;
+            journal.until("!a1").await;
             root.stop().await
         };
         let (call, reason) = tokio::join!(to_a.send(Act::Block(blocked)), stop);
@@ -205,5 +201,71 @@ fn stopping_never_waits_for_a_blocked_thread() {
                 .reason,
             ExitReason::Killed
         );
+    });
+}
+
+/// Goal: a child that blocks thread after thread costs no more of them than its spec allows.
+#[test]
+fn no_more_threads_are_abandoned_than_allowed() {
+    unpaused(async {
+        let journal = Journal::default();
+        let (a, to_a) = puppet("a", &journal);
+        let a = a
+            .placement(Placement::Fresh)
+            .pings(pings(OnUnresponsive::Replace {
+                abandoned_at_most: 1,
+            }));
+        let spec = SupervisorSpec::new(Strategy::OneForOne, Limit::default()).child(a);
+        let root = Root::start("root", spec, journal.environment());
+        root.wait_for(TreeNode::is_complete).await;
+        let (unblock_first, first) = mpsc::channel();
+        let (_unblock_second, second) = mpsc::channel();
+        assert!(to_a.send(Act::Block(first)).await.is_err());
+        let look = async {
+            let tree = root
+                .wait_for(|tree| {
+                    tree.find("a")
+                        .is_some_and(|a| a.incarnation == 2 && a.state == ChildState::Unresponsive)
+                })
+                .await;
+            assert_eq!(tree.find("a").unwrap().abandoned, 1);
+            // The first thread lets go, which makes room for abandoning the second.
+            drop(unblock_first);
+            root.wait_for(|tree| tree.find("a").is_some_and(|a| a.incarnation == 3))
+                .await;
+        };
+        let (second, ()) = tokio::join!(to_a.send(Act::Block(second)), look);
+        assert!(matches!(second, Err(SendError::Interrupted { .. })));
+        assert_eq!(to_a.send(Act::Echo(3)).await, Ok(3));
+        root.stop().await;
+    });
+}
+
+/// Goal: a thread that is blocked while its child starts holds up neither the others nor the stop.
+#[test]
+fn a_child_that_blocks_in_its_factory_is_abandoned() {
+    unpaused(async {
+        let journal = Journal::default();
+        let (_unblock, blocked) = mpsc::channel::<()>();
+        let blocked = std::sync::Mutex::new(blocked);
+        let (a, to_a) = fallible_puppet("a", &journal, move |incarnation| {
+            if incarnation == 1 {
+                let _never = blocked.lock().unwrap().recv();
+            }
+            Ok(())
+        });
+        let a = a
+            .placement(Placement::Fresh)
+            .start_timeout(30 * MS)
+            .shutdown(Shutdown {
+                ask: 20 * MS,
+                kill: 10 * MS,
+            });
+        let spec = SupervisorSpec::new(Strategy::OneForOne, Limit::default()).child(a);
+        let root = Root::start("root", spec, journal.environment());
+        assert_eq!(to_a.send(Act::Slow(MS)).await, Ok(2));
+        let tree = root.tree();
+        assert_eq!(tree.find("a").unwrap().abandoned, 1);
+        assert_eq!(root.stop().await, ExitReason::Normal);
     });
 }
