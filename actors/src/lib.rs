@@ -16,6 +16,7 @@ pub mod events;
 pub mod execution;
 pub mod failure;
 mod flight;
+pub mod fence;
 pub mod frame;
 pub mod header;
 pub mod ids;
@@ -42,6 +43,8 @@ pub mod state;
 pub mod supervisor;
 mod table;
 pub mod task;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
 pub mod tree;
 mod waker;
