@@ -9,6 +9,7 @@ pub mod frame;
 pub mod header;
 pub mod ids;
 pub mod lease;
+pub mod letters;
 pub mod ports;
 pub mod state;
 pub mod time;
