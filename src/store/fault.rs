@@ -113,6 +113,8 @@ pub(super) fn classify(text: String) -> StoreError {
 pub(super) fn no_connection(text: String) -> StoreError {
     if says(&text, &REFUSED) {
         StoreError::Refused(text)
+    } else if says(&text, &["is not a database"]) {
+        StoreError::Schema(text)
     } else {
         StoreError::Unavailable(text)
     }

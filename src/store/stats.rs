@@ -177,28 +177,28 @@ fn date(day: i64) -> String {
 mod tests {
     use super::*;
 
-    fn of(since: Option<i64>, until: Option<i64>) -> ((i64, i64), Vec<(i64, i64)>) {
-        let filter = DeadFilter {
+    fn split(since: Option<i64>, until: Option<i64>) -> Parts {
+        parts(&DeadFilter {
             since: since.map(instant),
             until: until.map(instant),
             ..DeadFilter::default()
-        };
-        let parts = parts(&filter);
-        (parts.days, parts.pieces)
+        })
     }
 
     #[test]
     fn a_range_is_whole_days_and_at_most_two_pieces() {
-        assert_eq!(of(None, None), ((0, i64::MAX), vec![]));
-        assert_eq!(of(Some(DAY), Some(3 * DAY)), ((1, 3), vec![]));
-        assert_eq!(of(Some(5), None), ((1, i64::MAX), vec![(5, DAY)]));
-        assert_eq!(of(None, Some(DAY + 7)), ((0, 1), vec![(DAY, DAY + 7)]));
-        assert_eq!(of(Some(5), Some(7)), ((1, 0), vec![(5, 7)]));
-        assert_eq!(of(Some(7), Some(5)), ((1, 0), vec![]));
-        assert_eq!(of(Some(5), Some(DAY)), ((1, 1), vec![(5, DAY)]));
-        assert_eq!(
-            of(Some(5), Some(2 * DAY + 1)),
-            ((1, 2), vec![(5, DAY), (2 * DAY, 2 * DAY + 1)])
-        );
+        let of = |days: (i64, i64), pieces: &[(i64, i64)]| Parts {
+            days,
+            pieces: pieces.to_vec(),
+        };
+        assert_eq!(split(None, None), of((0, i64::MAX), &[]));
+        assert_eq!(split(Some(DAY), Some(3 * DAY)), of((1, 3), &[]));
+        assert_eq!(split(Some(5), None), of((1, i64::MAX), &[(5, DAY)]));
+        assert_eq!(split(None, Some(DAY + 7)), of((0, 1), &[(DAY, DAY + 7)]));
+        assert_eq!(split(Some(5), Some(7)), of((1, 0), &[(5, 7)]));
+        assert_eq!(split(Some(7), Some(5)), of((1, 0), &[]));
+        assert_eq!(split(Some(5), Some(DAY)), of((1, 1), &[(5, DAY)]));
+        let both = [(5, DAY), (2 * DAY, 2 * DAY + 1)];
+        assert_eq!(split(Some(5), Some(2 * DAY + 1)), of((1, 2), &both));
     }
 }
