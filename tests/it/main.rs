@@ -1,0 +1,12 @@
+//! The integration tests: one binary, one file per subject.
+
+#![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
+
+mod store_changes;
+mod store_faults;
+mod store_letters;
+mod store_migrations;
+#[cfg(feature = "postgres")]
+mod store_postgres;
+mod store_stats;
+mod store_support;
