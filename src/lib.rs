@@ -1,1 +1,3 @@
 //! Celeriac.
+
+pub mod config;
