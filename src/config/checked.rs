@@ -245,7 +245,7 @@ pub(super) fn build(settings: &Settings) -> Config {
     let size = |path| small(settings.count(path));
     let broker = settings.url("broker").cloned().unwrap_or(Url::Sqlite(None));
     let mut routes = match settings.get("routes", None).map(|setting| &setting.value) {
-        Some(Value::Routes(routes)) => routes.clone(),
+        Some(Value::Routes(routes)) => routes.iter().map(|(route, _)| route.clone()).collect(),
         _ => Vec::new(),
     };
     routes.extend(route::built_in());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::checked::{check_queue, origin};
 use super::mistake::{Mistake, Origin, Report};
+use super::place::Position;
 use super::settings::Settings;
 use super::target::Url;
 use super::value::Value;
@@ -141,15 +142,20 @@ fn queues(settings: &Settings, report: &mut Report) {
         let Some(setting) = settings.get(key, None) else {
             continue;
         };
-        let mentioned: Vec<&str> = match &setting.value {
-            Value::Queues(names) => names.iter().map(String::as_str).collect(),
-            Value::Routes(routes) => routes.iter().map(|route| route.queue.as_str()).collect(),
+        let mentioned: Vec<(&str, Option<Position>)> = match &setting.value {
+            Value::Queues(names) => names.iter().map(|name| (name.as_str(), None)).collect(),
+            Value::Routes(routes) => routes
+                .iter()
+                .map(|(route, at)| (route.queue.as_str(), *at))
+                .collect(),
             _ => continue,
         };
-        let wrong = |name: &str| check_queue(name, known.iter(), key, &setting.origin);
-        report
-            .mistakes
-            .extend(mentioned.into_iter().filter_map(wrong));
+        for (name, at) in mentioned {
+            let source = setting.origin.clone().at(at);
+            report
+                .mistakes
+                .extend(check_queue(name, known.iter(), key, &source));
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::Path;
 use toml_edit::{Document, Item, Table, TableLike, Value as Toml};
 
 use super::keys::{QUEUE_NAME_RULE, Slot, queue_name_fault, quoted};
-use super::mistake::{Mistake, Origin, Position, Report};
+use super::mistake::{Mistake, Origin, Report};
+use super::place::{Places, Position};
 use super::settings::Entry;
 use super::suggest;
 use super::table::TABLE;
@@ -32,10 +33,11 @@ pub(super) fn read(path: &Path, text: &str, report: &mut Report) -> FileContent 
     // A mark at the start, as some editors leave it, is no part of the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut content = FileContent::default();
+    let places = Places::of(text);
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(error) => {
-            let at = error.span().map(|span| Position::of(text, span.start));
+            let at = error.span().map(|span| places.at(span.start));
             let path = path.to_owned();
             let found = format!("not TOML: {}", error.message().replace('\n', ", "));
             report.push(Mistake::error("", Origin::File { path, at }, found));
@@ -48,26 +50,24 @@ pub(super) fn read(path: &Path, text: &str, report: &mut Report) -> FileContent 
         report,
         content: &mut content,
     };
-    walk.section("", None, &entries(text, document.as_table()));
+    walk.section("", None, &entries(&places, document.as_table()));
     content
 }
 
 type Entries = Vec<(String, Position, Node)>;
 
 /// Turns a table into plain values with places.
-fn entries(text: &str, table: &dyn TableLike) -> Entries {
-    let place = |span: Option<std::ops::Range<usize>>| {
-        Position::of(text, span.map_or(0, |span| span.start))
-    };
+fn entries(places: &Places, table: &dyn TableLike) -> Entries {
+    let place = |span: Option<std::ops::Range<usize>>| places.at(span.map_or(0, |span| span.start));
     let one = |(name, item): (&str, &Item)| {
         let key = table.key(name).and_then(|key| key.span());
         let at = place(key.or_else(|| item.span()));
         let raw = match item {
             Item::None => Raw::Other("nothing"),
-            Item::Value(value) => value_raw(text, value),
-            Item::Table(inner) => Raw::Table(entries(text, inner)),
+            Item::Value(value) => value_raw(places, value),
+            Item::Table(inner) => Raw::Table(entries(places, inner)),
             Item::ArrayOfTables(tables) => {
-                Raw::List(tables.iter().map(|t| table_node(text, t)).collect())
+                Raw::List(tables.iter().map(|t| table_node(places, t)).collect())
             }
         };
         let node = Node {
@@ -79,25 +79,25 @@ fn entries(text: &str, table: &dyn TableLike) -> Entries {
     table.iter().map(one).collect()
 }
 
-fn table_node(text: &str, table: &Table) -> Node {
+fn table_node(places: &Places, table: &Table) -> Node {
     Node {
-        raw: Raw::Table(entries(text, table)),
-        at: Position::of(text, table.span().map_or(0, |span| span.start)),
+        raw: Raw::Table(entries(places, table)),
+        at: places.at(table.span().map_or(0, |span| span.start)),
     }
 }
 
-fn value_raw(text: &str, value: &Toml) -> Raw {
+fn value_raw(places: &Places, value: &Toml) -> Raw {
     match value {
         Toml::String(string) => Raw::Text(string.value().clone()),
         Toml::Integer(number) => Raw::Integer(*number.value()),
         Toml::Float(number) => Raw::Float(*number.value()),
         Toml::Boolean(switch) => Raw::Switch(*switch.value()),
         Toml::Datetime(_) => Raw::Other("a date"),
-        Toml::InlineTable(table) => Raw::Table(entries(text, table)),
+        Toml::InlineTable(table) => Raw::Table(entries(places, table)),
         Toml::Array(array) => {
             let node = |value: &Toml| Node {
-                raw: value_raw(text, value),
-                at: Position::of(text, value.span().map_or(0, |span| span.start)),
+                raw: value_raw(places, value),
+                at: places.at(value.span().map_or(0, |span| span.start)),
             };
             Raw::List(array.iter().map(node).collect())
         }

@@ -8,27 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-/// A place in a text, both counted from one; columns count characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Position {
-    /// The line, from 1.
-    pub line: usize,
-    /// The character within the line, from 1.
-    pub column: usize,
-}
-
-impl Position {
-    /// Returns the place of byte `offset` in `text`; the end of the text when it lies behind it.
-    #[must_use]
-    pub fn of(text: &str, offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
-    }
-}
+use super::place::Position;
 
 /// Where a value came from, strongest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +41,20 @@ pub enum Origin {
         /// How the default is found, such as `16 x cores`; empty when it is a plain value.
         rule: &'static str,
     },
+}
+
+impl Origin {
+    /// Narrows a place in a file to `at`, when there is a narrower one.
+    #[must_use]
+    pub(super) fn at(self, narrower: Option<Position>) -> Self {
+        match self {
+            Self::File { path, at } => Self::File {
+                path,
+                at: narrower.or(at),
+            },
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -153,10 +147,10 @@ impl fmt::Display for Mistake {
             Severity::Error => "error: ",
             Severity::Warning => "warning: ",
         })?;
-        if !self.key.is_empty() {
-            write!(f, "`{}` ", self.key)?;
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.source, self.found)?,
+            key => write!(f, "`{key}` ({}): {}", self.source, self.found)?,
         }
-        write!(f, "({}): {}", self.source, self.found)?;
         if !self.allowed.is_empty() {
             write!(f, "\n  allowed: {}", self.allowed)?;
         }
@@ -234,14 +228,6 @@ impl Serialize for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_lines_and_characters() {
-        let text = "a = 1\nö = ü\n";
-        assert_eq!(Position::of(text, 0), Position { line: 1, column: 1 });
-        assert_eq!(Position::of(text, 11), Position { line: 2, column: 5 });
-        assert_eq!(Position::of(text, 999), Position { line: 3, column: 1 });
-    }
 
     #[test]
     fn a_mistake_reads_in_three_lines() {

@@ -23,7 +23,9 @@ mod cross;
 mod env;
 mod file;
 mod keys;
+mod lists;
 mod mistake;
+mod place;
 mod raw;
 mod route;
 mod settings;
@@ -41,10 +43,11 @@ pub use checked::{
     StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
 pub use keys::BUILT_IN_QUEUES;
-pub use mistake::{Mistake, Origin, Position, Report, Severity};
+pub use mistake::{Mistake, Origin, Report, Severity};
+pub use place::Position;
 pub use raw::{DEFAULT_FILE, FILE_VARIABLE, Flags, Sources};
 pub use route::{Route, matches, queue_for};
-pub use show::{Effective, KeyInfo, Shown, table};
+pub use show::{Effective, KeyInfo, Shown, reference, table};
 pub use starter::{InitError, StarterFile, starter_config, starter_project, write_new};
 pub use target::{BrokerTarget, SecretUrl, StoreTarget};
 

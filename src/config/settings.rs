@@ -260,13 +260,7 @@ impl Settings {
 
 fn mistake(slot: &Slot, origin: &Origin, fault: Fault) -> Mistake {
     let key = slot.key();
-    let source = match (origin, fault.at) {
-        (Origin::File { path, .. }, Some(at)) => Origin::File {
-            path: path.clone(),
-            at: Some(at),
-        },
-        _ => origin.clone(),
-    };
+    let source = origin.clone().at(fault.at);
     let allowed = fault.allowed.unwrap_or_else(|| key.kind.allowed());
     Mistake::error(slot.path(), source, fault.found)
         .allowed(allowed)

@@ -6,8 +6,10 @@ use serde::{Serialize, Serializer};
 
 use super::keys::{Preset, Slot};
 use super::mistake::Origin;
+use super::route;
 use super::settings::Settings;
 use super::table::TABLE;
+use super::value::Value;
 
 /// One key with its value in force.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,12 +36,15 @@ pub struct Effective {
 impl Effective {
     pub(super) fn of(settings: &Settings) -> Self {
         let shown = |slot: Slot| {
-            let setting = settings.at(&slot)?;
+            let mut setting = settings.at(&slot)?.clone();
+            if let Value::Routes(routes) = &mut setting.value {
+                routes.extend(route::built_in().into_iter().map(|route| (route, None)));
+            }
             Some(Shown {
                 key: slot.path(),
                 text: setting.value.to_string(),
                 value: setting.value.to_json(),
-                source: setting.origin.clone(),
+                source: setting.origin,
                 env: slot.env(),
             })
         };
@@ -116,4 +121,23 @@ pub fn table() -> Vec<KeyInfo> {
         doc: key.doc,
     };
     TABLE.iter().map(info).collect()
+}
+
+/// Returns the table of keys as a page of Markdown: the reference of the configuration.
+#[must_use]
+pub fn reference() -> String {
+    let cell = |text: &str| text.replace('|', "\\|");
+    let row = |key: KeyInfo| {
+        let flag = key.flag.map_or(String::new(), |flag| format!(" `{flag}`"));
+        format!(
+            "| `{}` | `{}`{flag} | {} | {} | {} |\n",
+            key.path,
+            key.env,
+            cell(key.default),
+            cell(&key.allowed),
+            cell(key.doc)
+        )
+    };
+    let head = "# Configuration\n\n| key | variable, flag | default | allowed | meaning |\n|---|---|---|---|---|\n";
+    head.to_owned() + &table().into_iter().map(row).collect::<String>()
 }

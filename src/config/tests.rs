@@ -195,7 +195,7 @@ queue = "bilings"
         "did you mean `info`?",
         "did you mean `[tasks.\"billing.charge\"]`?",
         "`routes` (celeriac.toml:17:1): found the unknown key \"tsk\"",
-        "(environment variable CELERIAC_SWEPE): no key has this variable",
+        "error: environment variable CELERIAC_SWEPE: no key has this variable",
         "did you mean `CELERIAC_SWEEP`?",
         "there is no queue whose name is written \"BILING\"",
         "did you mean `CELERIAC_QUEUES_BILLING_WEIGHT`?",
@@ -208,7 +208,10 @@ queue = "bilings"
 #[test]
 fn a_route_to_nowhere_names_the_queue_that_was_meant() {
     let text = report("[[routes]]\ntask = \"r.*\"\nqueue = \"bilings\"\n", &[]);
-    assert!(text.contains("there is no queue \"bilings\""), "{text}");
+    assert!(
+        text.contains("(celeriac.toml:3:9): there is no queue \"bilings\""),
+        "{text}"
+    );
     assert!(text.contains("did you mean `billing`?"), "{text}");
     let text = report("", &[("CELERIAC_ROUTES", "r.*=dead_letter")]);
     assert!(text.contains("reserved"), "{text}");
@@ -333,6 +336,23 @@ fn a_broken_file_is_one_mistake_and_the_environment_is_checked_all_the_same() {
 }
 
 #[test]
+fn deep_and_wide_files_are_read_in_bounded_stack_and_time() {
+    let depth = 50_000;
+    for text in [
+        format!("{} = 1", vec!["a"; depth].join(".")),
+        format!("[{}]", vec!["a"; depth].join(".")),
+        format!("[queues.{}]", vec!["a"; depth].join(".")),
+        format!("a = {}", "[".repeat(depth)),
+        format!("a = {}", "{a=".repeat(depth)),
+        (0..5_000).map(|n| format!("k{n} = 1\n")).collect(),
+        format!("a = [{}]", "1,".repeat(50_000)),
+        format!("routes = [{}]", "{a=1},".repeat(5_000)),
+    ] {
+        assert!(load(&sources(&text, &[])).report.errors() > 0);
+    }
+}
+
+#[test]
 fn unknown_flags_are_mistakes_with_suggestions() {
     let mut sources = sources("", &[]);
     sources.flags = Flags::default()
@@ -371,6 +391,21 @@ fn shows_one_json_document_with_values_and_sources() {
     assert_eq!(
         entry("queues.billing.concurrency")["value"],
         serde_json::Value::Null
+    );
+}
+
+#[test]
+fn the_reference_has_a_row_of_five_cells_for_every_key() {
+    let page = reference();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    assert_eq!(rows.len(), TABLE.len());
+    assert!(
+        rows.iter()
+            .all(|row| row.replace("\\|", "").matches('|').count() == 6),
+        "{page}"
     );
 }
 
