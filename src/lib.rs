@@ -1,3 +1,4 @@
 //! Celeriac.
 
 pub mod config;
+pub mod telemetry;
