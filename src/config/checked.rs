@@ -4,11 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use celeriac_actors::ids::{QueueName, TaskName};
+use celeriac_actors::route::{self, Route};
 
 use super::keys::{Slot, queue_name_fault};
 use super::mistake::{Mistake, Origin, Report};
-use super::route::{self, Route};
 use super::settings::Settings;
 use super::suggest;
 use super::target::{BrokerTarget, StoreTarget, Url};
@@ -62,7 +65,7 @@ pub struct Config {
     /// Where tasks wait.
     pub broker: BrokerTarget,
     /// The queues this worker takes tasks from, sorted; all of `queues` unless chosen.
-    pub consume: Vec<String>,
+    pub consume: Vec<QueueName>,
     /// How many attempts run at once in this process.
     pub concurrency: usize,
     /// How many threads run blocking work.
@@ -83,16 +86,16 @@ pub struct Config {
     pub max_frame: usize,
     /// The largest task once it is decompressed, in bytes; at least `max_frame`.
     pub max_args: usize,
-    /// How often a task may be handed out before it is buried.
-    pub max_deliveries: u32,
+    /// How often a task may be rescued from lost workers before it is buried; at most 20.
+    pub max_deliveries: u8,
     /// How many blocked threads are replaced, per arbiter, before the process asks to be recycled.
     pub max_stuck_lanes: usize,
     /// Which queue a task goes to, the built-in routes last; the first match wins.
     pub routes: Vec<Route>,
     /// The queues by name, the built-in ones included.
-    pub queues: BTreeMap<String, QueueConfig>,
+    pub queues: BTreeMap<QueueName, QueueConfig>,
     /// What is said about single tasks, by name.
-    pub tasks: BTreeMap<String, TaskOverride>,
+    pub tasks: BTreeMap<TaskName, TaskOverride>,
     /// The embedded broker.
     pub embedded: EmbeddedConfig,
     /// Results of tasks.
@@ -118,7 +121,7 @@ pub struct QueueConfig {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskOverride {
     /// How often the task is tried before it is dead.
-    pub max_attempts: Option<u32>,
+    pub max_attempts: Option<u16>,
     /// When a running attempt is asked to stop.
     pub soft_limit: Option<Duration>,
     /// When a running attempt is ended.
@@ -203,7 +206,12 @@ impl Config {
         let origin = Origin::Flag {
             name: flag.to_owned(),
         };
-        match check_queue(name, self.queues.keys(), "queue", &origin) {
+        match check_queue(
+            name,
+            self.queues.keys().map(QueueName::as_str),
+            "queue",
+            &origin,
+        ) {
             Some(mistake) => Err(Report {
                 mistakes: vec![mistake],
             }),
@@ -215,7 +223,7 @@ impl Config {
 /// Returns what is wrong with the mention of a queue, if anything is.
 pub(super) fn check_queue<'a>(
     name: &str,
-    known: impl Iterator<Item = &'a String> + Clone,
+    known: impl Iterator<Item = &'a str> + Clone,
     key: &str,
     origin: &Origin,
 ) -> Option<Mistake> {
@@ -226,7 +234,7 @@ pub(super) fn check_queue<'a>(
         Some(fault) => format!("found {fault}"),
         None => format!("there is no queue {name:?}"),
     };
-    let known: Vec<&str> = known.map(String::as_str).collect();
+    let known: Vec<&str> = known.collect();
     let hint = suggest::did_you_mean(name, known.iter().copied());
     let allowed = format!(
         "{}, or a new one declared by `[queues.NAME]`",
@@ -308,11 +316,10 @@ where
     T::try_from(number).expect("the table bounds every count below what its field holds")
 }
 
-fn each<T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T) -> BTreeMap<String, T> {
-    names
-        .iter()
-        .map(|name| (name.clone(), make(name)))
-        .collect()
+/// Makes a map by name. Names were checked when they were read; one that is none is left out.
+fn each<N: Ord + FromStr, T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T) -> BTreeMap<N, T> {
+    let one = |name: &String| Some((name.parse().ok()?, make(name)));
+    names.iter().filter_map(one).collect()
 }
 
 fn broker_target(url: Url, data_dir: &std::path::Path) -> BrokerTarget {
@@ -325,10 +332,13 @@ fn broker_target(url: Url, data_dir: &std::path::Path) -> BrokerTarget {
     }
 }
 
-fn consume(settings: &Settings) -> Vec<String> {
+fn consume(settings: &Settings) -> Vec<QueueName> {
+    let typed = |names: &mut dyn Iterator<Item = &String>| {
+        names.filter_map(|name| name.parse().ok()).collect()
+    };
     match settings.get("consume", None).map(|setting| &setting.value) {
-        Some(Value::Queues(names)) => names.clone(),
-        _ => settings.names.queues.iter().cloned().collect(),
+        Some(Value::Queues(names)) => typed(&mut names.iter()),
+        _ => typed(&mut settings.names.queues.iter()),
     }
 }
 

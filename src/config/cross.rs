@@ -152,9 +152,12 @@ fn queues(settings: &Settings, report: &mut Report) {
         };
         for (name, at) in mentioned {
             let source = setting.origin.clone().at(at);
-            report
-                .mistakes
-                .extend(check_queue(name, known.iter(), key, &source));
+            report.mistakes.extend(check_queue(
+                name,
+                known.iter().map(String::as_str),
+                key,
+                &source,
+            ));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, Table, TableLike, Value as Toml};
 
-use super::keys::{QUEUE_NAME_RULE, Slot, queue_name_fault, quoted};
+use super::keys::{QUEUE_NAME_RULE, Slot, queue_name_fault, quoted, task_name_fault};
 use super::mistake::{Mistake, Origin, Report};
 use super::place::{Places, Position};
 use super::settings::Entry;
@@ -164,17 +164,19 @@ impl Walk<'_> {
                     .push(mistake.allowed(format!("a section `[{shown}]`")));
                 continue;
             };
-            if prefix == "queues." {
-                match queue_name_fault(name) {
-                    None => self.content.queues.push(name.clone()),
-                    Some(fault) => {
-                        let mistake = Mistake::error(shown, origin, format!("found {fault}"));
-                        self.report.push(mistake.allowed(QUEUE_NAME_RULE));
-                        continue;
-                    }
-                }
-            } else {
-                self.content.tasks.push((name.clone(), origin));
+            let queue = prefix == "queues.";
+            let fault = match queue {
+                true => queue_name_fault(name).map(|fault| (fault, QUEUE_NAME_RULE)),
+                false => task_name_fault(name).map(|fault| (fault, "")),
+            };
+            if let Some((fault, rule)) = fault {
+                let mistake = Mistake::error(shown, origin, format!("found {fault}"));
+                self.report.push(mistake.allowed(rule));
+                continue;
+            }
+            match queue {
+                true => self.content.queues.push(name.clone()),
+                false => self.content.tasks.push((name.clone(), origin)),
             }
             self.section(&format!("{prefix}*."), Some(name), entries);
         }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use celeriac_actors::ids::TaskName;
+
 use super::table::TABLE;
 use super::target::Scheme;
 
@@ -172,6 +174,12 @@ pub(super) fn queue_name_fault(name: &str) -> Option<String> {
             .find(|c| !allowed(*c))
             .map(|c| format!("a queue name with the character {c:?}")),
     }
+}
+
+/// Says why `name` cannot name a task; `None` when it can.
+pub(super) fn task_name_fault(name: &str) -> Option<String> {
+    let fault = TaskName::new(name).err()?;
+    Some(format!("{name:?}: {fault}"))
 }
 
 /// Says which queue names there can be.

@@ -2,9 +2,10 @@
 //!
 //! Pure. Every wrong element is reported with its own place.
 
+use celeriac_actors::route::Route;
+
 use super::keys::{QUEUE_NAME_RULE, queue_name_fault};
 use super::place::Position;
-use super::route::Route;
 use super::suggest;
 use super::value::{Fault, Node, Raw};
 

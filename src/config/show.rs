@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use celeriac_actors::route;
 use serde::{Serialize, Serializer};
 
 use super::keys::{Preset, Slot};
 use super::mistake::Origin;
-use super::route;
 use super::settings::Settings;
 use super::table::TABLE;
 use super::value::Value;

@@ -179,9 +179,9 @@ pub(super) static TABLE: &[Key] = &[
     ),
     plain(
         "max_deliveries",
-        Kind::Count(2, 1_000),
+        Kind::Count(2, 20),
         "20",
-        "How often a task may be handed out, crashes included, before it is buried as poison.",
+        "How often a task may be rescued from lost workers before it is buried; at most 20.",
     ),
     plain(
         "max_stuck_lanes",
@@ -249,19 +249,19 @@ pub(super) static TABLE: &[Key] = &[
     plain(
         "supervision.within",
         Kind::Span(ms(100), secs(DAY)),
-        "60s",
+        "30s",
         "The span over which restarts are counted.",
     ),
     plain(
         "supervision.stable_after",
         Kind::Span(ms(100), secs(DAY)),
-        "60s",
+        "30s",
         "How long an actor must stay up for its restarts to be forgotten.",
     ),
     plain(
         "supervision.backoff_base",
         Kind::Span(ms(1), secs(HOUR)),
-        "100ms",
+        "10ms",
         "The wait before the first restart; doubled for each further one.",
     ),
     plain(
@@ -273,7 +273,7 @@ pub(super) static TABLE: &[Key] = &[
     plain(
         "supervision.backoff_jitter",
         Kind::Share,
-        "0.2",
+        "0.25",
         "The share of the wait that chance may take off.",
     ),
     flag(

@@ -3,6 +3,12 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use celeriac_actors::backoff::Backoff;
+use celeriac_actors::frame::FrameLimits;
+use celeriac_actors::ids::QueueName;
+use celeriac_actors::intensity::Limit;
+use celeriac_actors::policy::Policy;
+use celeriac_actors::ports::MAX_DELIVERIES;
 use proptest::prelude::*;
 
 use super::keys::{Facts, Preset, Slot};
@@ -84,7 +90,8 @@ fn nothing_said_is_the_embedded_broker_with_the_four_queues() {
         }
     );
     assert!(config.store.migrate_at_start);
-    assert_eq!(config.consume, BUILT_IN_QUEUES);
+    let consume: Vec<&str> = config.consume.iter().map(QueueName::as_str).collect();
+    assert_eq!(consume, BUILT_IN_QUEUES);
     assert_eq!(
         (config.concurrency, config.blocking_threads, config.arbiters),
         (64, 16, 4)
@@ -97,6 +104,28 @@ fn nothing_said_is_the_embedded_broker_with_the_four_queues() {
     assert_eq!(config.route("billing.charge"), Some("billing"));
     assert_eq!(config.route("hello"), None);
     assert_eq!(config.log.format, LogFormat::Term);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_domain() {
+    let config = config("", &[]);
+    let supervision = &config.supervision;
+    assert_eq!(
+        Limit::new(supervision.max_restarts, supervision.within),
+        Limit::default()
+    );
+    let backoff = Backoff::new(supervision.backoff_base, supervision.backoff_ceiling);
+    assert_eq!(
+        backoff.with_jitter(supervision.backoff_jitter),
+        Backoff::default()
+    );
+    let frame = FrameLimits::default();
+    assert_eq!(
+        (config.max_frame, config.max_args),
+        (frame.max_frame, frame.max_body)
+    );
+    assert_eq!(config.max_deliveries, MAX_DELIVERIES);
+    assert_eq!(config.results.ttl, Policy::RESULT_TTL);
 }
 
 #[test]
@@ -163,6 +192,7 @@ url = "postgres://"
 [quues.reports]
 [queues.dead_letter]
 [queues."no space"]
+[tasks."no space"]
 [log]
 level = "inf"
 [tasks.billing.charge]
@@ -192,9 +222,10 @@ queue = "bilings"
         "`quues` (celeriac.toml:9:2): there is no such section\n  did you mean `queues`?",
         "`queues.dead_letter` (celeriac.toml:10:9): found `dead_letter`, which is reserved",
         "a queue name with the character ' '",
+        "found \"no space\": a task name consists of",
         "did you mean `info`?",
         "did you mean `[tasks.\"billing.charge\"]`?",
-        "`routes` (celeriac.toml:17:1): found the unknown key \"tsk\"",
+        "`routes` (celeriac.toml:18:1): found the unknown key \"tsk\"",
         "error: environment variable CELERIAC_SWEPE: no key has this variable",
         "did you mean `CELERIAC_SWEEP`?",
         "there is no queue whose name is written \"BILING\"",
@@ -236,7 +267,7 @@ fn values_that_are_wrong_together_are_reported() {
             "a base of at most the ceiling",
         ),
         (
-            "[supervision]\nwithin = \"1s\"\n",
+            "[supervision]\nwithin = \"100ms\"\n",
             "warning: `supervision.within`",
         ),
         (
@@ -525,6 +556,11 @@ proptest! {
     fn garbage_never_panics(text in "\\PC{0,60}|[\\[\\]a-z=\"'.{}\n#0-9 ]{0,60}") {
         let loaded = load(&sources(&text, &[]));
         prop_assert_eq!(loaded.config().is_some(), loaded.report.errors() == 0);
+    }
+
+    #[test]
+    fn a_queue_name_that_is_taken_is_one_of_the_vocabulary(name in "\\PC{0,8}|[A-Za-z0-9_.:-]{60,70}") {
+        prop_assert!(super::keys::queue_name_fault(&name).is_some() || QueueName::new(&name).is_ok());
     }
 
     #[test]

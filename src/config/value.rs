@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use celeriac_actors::route::Route;
 use serde_json::json;
 
 use super::keys::Kind;
 use super::lists;
 use super::place::Position;
-use super::route::Route;
 use super::suggest;
 use super::target::Url;
 
