@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::checked::{check_queue, origin};
+use super::checked::check_queue;
+use super::keys::Slot;
 use super::mistake::{Mistake, Origin, Report};
 use super::place::Position;
 use super::settings::Settings;
@@ -34,6 +35,12 @@ fn blamed<'a>(settings: &Settings, a: &'a str, b: &'a str) -> (&'a str, Origin) 
         Origin::Default { .. } => (b, origin(settings, b, None)),
         typed => (a, typed),
     }
+}
+
+/// Returns where the value at a key came from; the default when nobody says anything.
+fn origin(settings: &Settings, path: &str, name: Option<&str>) -> Origin {
+    let found = Slot::find(path, name).and_then(|slot| settings.at(&slot).cloned());
+    found.map_or(Origin::Default { rule: "" }, |setting| setting.origin)
 }
 
 fn any_wrong(settings: &Settings, paths: &[&str], name: Option<&str>) -> bool {

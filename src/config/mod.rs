@@ -18,6 +18,7 @@
 //! assert!(report.to_string().contains("did you mean `lease`?"));
 //! ```
 
+mod assemble;
 mod checked;
 mod cross;
 mod env;
@@ -110,7 +111,7 @@ pub fn load(sources: &Sources) -> Loaded {
     };
     Loaded {
         notes: effective.keys.iter().filter(fallback).map(note).collect(),
-        config: (report.errors() == 0).then(|| checked::build(&settings)),
+        config: (report.errors() == 0).then(|| assemble::build(&settings)),
         effective,
         report,
     }
