@@ -357,6 +357,7 @@ impl Builder {
             lease: self.options.lease,
             sweep: self.options.sweep.min(self.options.lease / 4),
             max_stuck_lanes: self.options.max_stuck_lanes,
+            blocked_deadline: self.options.blocked_deadline,
             watch: Arc::clone(&self.watch),
             recycle: self.recycle.clone(),
         }
@@ -446,7 +447,9 @@ impl Builder {
         });
         let pings = Pings {
             deadline: self.options.blocked_deadline,
-            on_unresponsive: OnUnresponsive::Replace,
+            on_unresponsive: OnUnresponsive::Replace {
+                abandoned_at_most: u32::try_from(self.options.max_stuck_lanes).unwrap_or(u32::MAX),
+            },
             ..Pings::default()
         };
         let spec = ChildSpec::new(&Slot::<LaneThread>::new("thread"), recipe)

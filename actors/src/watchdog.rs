@@ -47,6 +47,8 @@ pub(crate) struct WatchdogSetup {
     pub(crate) lease: Duration,
     pub(crate) sweep: Duration,
     pub(crate) max_stuck_lanes: usize,
+    /// How long a thread may not answer before it counts as stuck for good.
+    pub(crate) blocked_deadline: Duration,
     /// Rung by a consumer that started an attempt with a short limit.
     pub(crate) watch: Arc<Notify>,
     /// Set when the process should be replaced.
@@ -352,10 +354,15 @@ impl Duty {
     /// Asks for a new process when more threads are stuck for good than can be made up for.
     fn check_stuck(&self) {
         let gauges = self.setup.board.gauges();
+        let now = self.setup.worker.clock.since_boot();
+        let is_stuck = |gauge: &&Arc<LaneGauge>| {
+            gauge.is_blocked() && gauge.silent_for(now) > self.setup.blocked_deadline
+        };
         let stuck = |lane: u16| {
             gauges
                 .iter()
-                .filter(|g| g.lane == lane && g.is_retired() && g.is_blocked())
+                .filter(is_stuck)
+                .filter(|g| g.lane == lane)
                 .count()
         };
         let worst = gauges
