@@ -124,6 +124,7 @@ impl<H: Harness> Player<H> {
             }
         }
         same("PROTOCOL 5: it tells how many", promoted.moved, moved)?;
+        same("PROTOCOL 5: no more than the limit", moved > limit, false)?;
         let last = due
             .iter()
             .filter(|(_, moved)| *moved)
