@@ -55,6 +55,20 @@ impl Backoff {
         self
     }
 
+    /// Sets the delay after the first failure.
+    #[must_use]
+    pub const fn with_base(mut self, base: Duration) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Sets the longest possible delay.
+    #[must_use]
+    pub const fn with_ceiling(mut self, ceiling: Duration) -> Self {
+        self.ceiling = ceiling;
+        self
+    }
+
     /// Returns the longest possible delay.
     #[must_use]
     pub fn ceiling(&self) -> Duration {

@@ -19,6 +19,7 @@ pub mod fence;
 mod flight;
 pub mod frame;
 pub mod header;
+pub mod herald;
 pub mod ids;
 pub mod intensity;
 pub mod lane;

@@ -81,6 +81,13 @@ impl Policy {
         self
     }
 
+    /// Changes the waits between attempts, starting from what they are.
+    #[must_use]
+    pub fn with_backoff(mut self, change: impl FnOnce(Backoff) -> Backoff) -> Self {
+        self.backoff = change(self.backoff);
+        self
+    }
+
     /// Sets after which time an attempt is asked to stop. Not after the hard limit, which caps it.
     #[must_use]
     pub fn soft_limit(mut self, limit: Duration) -> Self {

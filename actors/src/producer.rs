@@ -58,6 +58,57 @@ pub struct EnqueueOptions {
     pub want_outcome: bool,
 }
 
+impl EnqueueOptions {
+    /// Sends it to this queue, whatever routes and kind say.
+    #[must_use]
+    pub fn queue(mut self, queue: QueueName) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// Gives it this id.
+    #[must_use]
+    pub fn id(mut self, id: TaskId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Makes it ready after so long, on the broker's clock.
+    #[must_use]
+    pub fn countdown(mut self, delay: Duration) -> Self {
+        self.when = Some(When::After(delay));
+        self
+    }
+
+    /// Makes it ready at this instant, on the broker's clock.
+    #[must_use]
+    pub fn eta(mut self, at: Timestamp) -> Self {
+        self.when = Some(When::At(at));
+        self
+    }
+
+    /// Sets how urgent it is within its queue.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Keeps its final state for whoever will wait for it, even where results are off.
+    #[must_use]
+    pub fn want_outcome(mut self) -> Self {
+        self.want_outcome = true;
+        self
+    }
+
+    /// Attaches a text.
+    #[must_use]
+    pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(key.into(), value.into());
+        self
+    }
+}
+
 /// Why tasks were not enqueued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -96,6 +147,20 @@ pub enum EnqueueError {
         /// What the broker said.
         reason: String,
     },
+}
+
+impl EnqueueError {
+    /// Counts tasks that were accepted in earlier calls into the error.
+    #[must_use]
+    pub fn after(mut self, earlier: usize) -> Self {
+        match &mut self {
+            Self::Refused { accepted, .. }
+            | Self::Unavailable { accepted, .. }
+            | Self::Rejected { accepted, .. } => *accepted += earlier,
+            Self::Name(_) | Self::Frame(_) => {}
+        }
+        self
+    }
 }
 
 /// A task ready to be added.

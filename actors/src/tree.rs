@@ -26,6 +26,7 @@ use crate::consumer::{Consumer, ConsumerSetup, SuspectGate};
 use crate::context::WorkerContext;
 use crate::dead_letter::{DeadLetter, DeadLetterSetup};
 use crate::events::Observer;
+use crate::herald::{Describe, Herald};
 use crate::ids::QueueName;
 use crate::intensity::Limit;
 use crate::lane::{Board, LaneSeat};
@@ -108,6 +109,8 @@ pub struct TreeParts {
     pub worker: Arc<WorkerContext>,
     /// Who is told what happens to tasks.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Describes this process to the broker once a second; `None` tells nobody.
+    pub describe: Option<Describe>,
     /// What all children share.
     pub environment: Environment,
 }
@@ -256,7 +259,7 @@ impl Tree {
     }
 
     /// Stops the whole tree in reverse order of its start.
-    pub async fn stop(self) -> ExitReason {
+    pub async fn stop(&self) -> ExitReason {
         self.root.stop().await
     }
 }
@@ -335,6 +338,13 @@ impl Builder {
         );
         if let Some((_, spec)) = dead_letter {
             services = services.child(spec.shutdown(quick));
+        }
+        if let Some(describe) = self.parts.describe.clone() {
+            let link = self.link.clone();
+            let recipe = Recipe::new(move |_| Herald::new(link.clone(), Arc::clone(&describe)));
+            let herald =
+                ChildSpec::new(&Slot::<Herald>::new("herald"), recipe.on_stop(Herald::stop));
+            services = services.child(self.own(herald.shutdown(quick)));
         }
         let recipe = Recipe::new(move |_| bells.clone());
         let waker = ChildSpec::new(&Slot::<Waker>::new("waker"), recipe)

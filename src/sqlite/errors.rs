@@ -55,7 +55,12 @@ pub(super) fn trouble(message: &str) -> Trouble {
     let has = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     if has(&["is locked", "schema has changed"]) {
         Trouble::Busy
-    } else if has(&["not a database", "malformed", "no such table", "no such column"]) {
+    } else if has(&[
+        "not a database",
+        "malformed",
+        "no such table",
+        "no such column",
+    ]) {
         Trouble::Damaged
     } else if has(&[
         "disk is full",
@@ -97,9 +102,15 @@ mod tests {
     fn messages_mean_what_a_caller_can_do() {
         assert_eq!(trouble("database is locked"), Trouble::Busy);
         assert_eq!(trouble("database or disk is full"), Trouble::Unwritable);
-        assert_eq!(trouble("attempt to write a readonly database"), Trouble::Unwritable);
+        assert_eq!(
+            trouble("attempt to write a readonly database"),
+            Trouble::Unwritable
+        );
         assert_eq!(trouble("disk I/O error"), Trouble::Unwritable);
         assert_eq!(trouble("file is not a database"), Trouble::Damaged);
-        assert_eq!(trouble("database disk image is malformed"), Trouble::Damaged);
+        assert_eq!(
+            trouble("database disk image is malformed"),
+            Trouble::Damaged
+        );
     }
 }

@@ -76,7 +76,11 @@ impl Life {
 
     /// Remembers the reply of its last call, and lets the lease start again.
     pub(super) fn replied(&self, db: &mut Db, boot_now: u64, boot: &str) -> QueryResult<()> {
-        let stale: Vec<u8> = self.stale.iter().flat_map(|tag| tag.to_be_bytes()).collect();
+        let stale: Vec<u8> = self
+            .stale
+            .iter()
+            .flat_map(|tag| tag.to_be_bytes())
+            .collect();
         let values = [
             Value::Int(self.id),
             int(boot_now.saturating_add(self.lease)),
@@ -208,7 +212,9 @@ impl Holding {
     fn batch(&mut self, db: &mut Db, tag: u64) -> QueryResult<Option<&mut Batch>> {
         let covers = |batch: &Batch| batch.position(tag).is_some();
         let read = self.batches.range(..=tag).next_back();
-        let known = read.filter(|(_, batch)| covers(batch)).map(|(first, _)| *first);
+        let known = read
+            .filter(|(_, batch)| covers(batch))
+            .map(|(first, _)| *first);
         let first = match known {
             Some(first) => first,
             None => {

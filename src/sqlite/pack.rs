@@ -79,7 +79,9 @@ impl Bits {
 
     /// Returns whether `at` is in the set.
     pub(super) fn has(&self, at: usize) -> bool {
-        self.0.get(at / 8).is_some_and(|byte| byte & (1 << (at % 8)) != 0)
+        self.0
+            .get(at / 8)
+            .is_some_and(|byte| byte & (1 << (at % 8)) != 0)
     }
 
     /// Adds `at`; the set grows as needed.

@@ -39,7 +39,10 @@ impl Place {
             .map_err(|error| OpenError::directory(&root)(io::Error::from(error)))?;
         // The field's type differs between platforms.
         let magic = i128::from(found.f_type) & 0xFFFF_FFFF;
-        if let Some((_, kind)) = NETWORK.iter().find(|(known, _)| i128::from(*known) == magic) {
+        if let Some((_, kind)) = NETWORK
+            .iter()
+            .find(|(known, _)| i128::from(*known) == magic)
+        {
             return Err(OpenError::NetworkFileSystem { path: root, kind });
         }
         if magic == i128::from(FUSE) {

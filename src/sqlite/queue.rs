@@ -171,5 +171,8 @@ impl Queue {
 
 /// Returns the lowest and the highest key that ready packs of the queue `id` may have.
 pub(super) const fn keys_of(id: i64) -> (i64, i64) {
-    (id << SERIAL_BITS, (id << SERIAL_BITS) | ((1 << SERIAL_BITS) - 1))
+    (
+        id << SERIAL_BITS,
+        (id << SERIAL_BITS) | ((1 << SERIAL_BITS) - 1),
+    )
 }

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use celeriac_actors::fence::BEATS_ALIVE;
+use celeriac_actors::header::Header;
 use celeriac_actors::ids::{BurialId, QueueName, TaskId};
 use celeriac_actors::lease::{DeadTask, FinalRecord};
 use celeriac_actors::ports::{BrokerError, QueueStatus, SharedValue, WorkerRecord};
-use celeriac_actors::header::Header;
 use celeriac_actors::time::Timestamp;
 use diesel::result::QueryResult;
 
@@ -20,8 +20,7 @@ const QUEUES: &str = "SELECT id, name, paused, ready, scheduled, retrying, activ
     enqueued, succeeded, dead, cancelled, expired, retried, released, rescued, revived, stale, \
     (SELECT count(*) FROM incarnations i WHERE i.queue = queues.id AND i.state = ?1) \
     FROM queues ORDER BY name";
-const FIRST_READY: &str =
-    "SELECT pack FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT 1";
+const FIRST_READY: &str = "SELECT pack FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT 1";
 const DEAD: &str = "SELECT d.number, d.task, q.name, d.reason, d.note, d.frame, d.buried_at, \
     d.worker FROM dead_outbox d JOIN queues q ON q.id = d.queue ORDER BY d.number LIMIT ?1";
 const VERSION: &str = "SELECT id, revocations FROM queues WHERE name = ?1";
@@ -49,7 +48,11 @@ pub(super) fn queues(db: &mut Db) -> Result<Vec<QueueStatus>, StepError> {
         Some((row.int(0), status))
     };
     let mut found = Vec::new();
-    for (id, mut status) in db.all(QUEUES, &[Value::Int(LIVING)], read)?.into_iter().flatten() {
+    for (id, mut status) in db
+        .all(QUEUES, &[Value::Int(LIVING)], read)?
+        .into_iter()
+        .flatten()
+    {
         status.oldest_ready = oldest_ready(db, id)?;
         found.push(status);
     }

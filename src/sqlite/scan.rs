@@ -139,7 +139,9 @@ fn active(db: &mut Db, queue: i64, after: Option<At>, want: usize) -> QueryResul
     })?;
     let mut found = Vec::new();
     for (life, worker, identity) in lives {
-        let tag = after.filter(|(of, _)| *of == life).map_or(-1, |(_, tag)| tag);
+        let tag = after
+            .filter(|(of, _)| *of == life)
+            .map_or(-1, |(_, tag)| tag);
         let values = [Value::Int(life), Value::Int(tag.saturating_add(1))];
         for mut batch in db.all(BATCHES, &values, Batch::read)? {
             for held in batch.held() {

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::errors::{Trouble, is_busy, trouble};
 use super::options::{OpenError, SqliteOptions};
 use super::place::Place;
 use super::sql::Db;
-use super::backoff::Backoff;
 
 /// "Celr": says that a file is ours.
 const APPLICATION: i64 = 0x4365_6C72;
@@ -134,7 +134,11 @@ pub(super) fn migrate_down(place: &Place, to: usize) -> Result<(), OpenError> {
     let version = db.number("PRAGMA user_version").map_err(failed)?;
     let version = usize::try_from(version).unwrap_or_default();
     db.batch("BEGIN IMMEDIATE").map_err(failed)?;
-    for migration in MIGRATIONS[..version.min(MIGRATIONS.len())].iter().skip(to).rev() {
+    for migration in MIGRATIONS[..version.min(MIGRATIONS.len())]
+        .iter()
+        .skip(to)
+        .rev()
+    {
         db.batch(migration.down).map_err(failed)?;
     }
     db.batch(&format!("PRAGMA user_version = {to}; COMMIT"))

@@ -205,15 +205,18 @@ mod tests {
     #[test]
     fn values_survive_and_texts_are_reused() {
         let mut db = Db::connect(":memory:").unwrap();
-        db.batch("CREATE TABLE t (a INTEGER, b BLOB, c TEXT)").unwrap();
+        db.batch("CREATE TABLE t (a INTEGER, b BLOB, c TEXT)")
+            .unwrap();
         let insert = "INSERT INTO t VALUES (?1, ?2, ?3), (?1 + 1, ?2, 'x')";
         for n in 0..3 {
             let values = [Value::Int(n), Value::Blob(b"\0bytes"), Value::Text("text")];
             assert_eq!(db.run(insert, &values).unwrap(), 2);
         }
-        let rows = db.all("SELECT a, b, c FROM t WHERE a = ?1 AND c = 'text'", &[Value::Int(2)], |row| {
-            (row.int(0), row.blob(1), row.text(2))
-        });
+        let rows = db.all(
+            "SELECT a, b, c FROM t WHERE a = ?1 AND c = 'text'",
+            &[Value::Int(2)],
+            |row| (row.int(0), row.blob(1), row.text(2)),
+        );
         assert_eq!(rows.unwrap(), [(2, b"\0bytes".to_vec(), "text".to_owned())]);
         assert_eq!(db.number("SELECT count(*) FROM t").unwrap(), 6);
     }

@@ -226,7 +226,9 @@ impl<'a> Tx<'a> {
             &mut state.scheduled
         } += 1;
         let name = state.name.clone();
-        let first = self.db.first(FIRST_DUE, &[Value::Int(id)], |row| row.count(0))?;
+        let first = self
+            .db
+            .first(FIRST_DUE, &[Value::Int(id)], |row| row.count(0))?;
         if first.is_none_or(|first| due.as_millis() < first) {
             self.effects.wake(Wake::Due(name));
         }

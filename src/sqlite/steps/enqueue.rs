@@ -93,7 +93,9 @@ impl Enqueue {
     fn check_size(&self, max: usize) -> Result<(), BrokerError> {
         let mut frames = self.0.tasks.iter().map(|task| task.frame.len());
         match frames.find(|len| *len > max) {
-            Some(len) => Err(invalid(format!("a frame of {len} bytes, allowed are {max}"))),
+            Some(len) => Err(invalid(format!(
+                "a frame of {len} bytes, allowed are {max}"
+            ))),
             None => Ok(()),
         }
     }
@@ -164,7 +166,9 @@ impl Step for Promote {
         };
         promoted.moved = self.promote(tx, queue)?;
         let id = tx.at(queue).id;
-        let next = tx.db.first(NEXT_DUE, &[Value::Int(id)], |row| row.count(0))?;
+        let next = tx
+            .db
+            .first(NEXT_DUE, &[Value::Int(id)], |row| row.count(0))?;
         promoted.next_due = next.map(Timestamp::from_millis);
         if promoted.moved > 0 {
             tx.ring(queue);
@@ -194,8 +198,10 @@ impl Promote {
         let Some((due, serial)) = last else {
             return Ok(0);
         };
-        tx.db
-            .run(PROMOTED, &[Value::Int(id), Value::Int(due), Value::Int(serial)])?;
+        tx.db.run(
+            PROMOTED,
+            &[Value::Int(id), Value::Int(due), Value::Int(serial)],
+        )?;
         let moved = frames.len() as u64;
         let state = tx.at(queue);
         state.retrying = state.retrying.saturating_sub(retrying);

@@ -17,8 +17,7 @@ use crate::sqlite::pack::{Frames, push};
 use crate::sqlite::sql::{Value, int};
 use crate::sqlite::tx::{Q, Tx};
 
-const READY: &str =
-    "SELECT key, pack FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3";
+const READY: &str = "SELECT key, pack FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3";
 const TAKEN: &str = "DELETE FROM ready WHERE key BETWEEN ?1 AND ?2";
 const REST: &str = "UPDATE ready SET pack = ?2 WHERE key = ?1";
 const OVERLAP: &str = "SELECT first_tag + tags FROM batches \
@@ -117,7 +116,11 @@ impl Exchange {
         }
         let (low, high) = tx.at(queue).keys();
         let mut fetched = Fetched::new(self.0.first_tag, want);
-        let values = [Value::Int(low), Value::Int(high), Value::Int(i64::from(self.0.want))];
+        let values = [
+            Value::Int(low),
+            Value::Int(high),
+            Value::Int(i64::from(self.0.want)),
+        ];
         tx.db.each(READY, &values, |row| {
             let key = row.int(0);
             row.with_blob(1, |pack| fetched.take(key, pack))

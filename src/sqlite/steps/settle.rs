@@ -121,9 +121,12 @@ impl<'o> Settling<'o> {
 
 /// Returns what is the matter with an outcome that speaks of another task than the frame it carries.
 pub(super) fn contradiction(outcome: &Outcome) -> Option<&'static str> {
-    let (Outcome::Bury {
-        frame: Some(frame), ..
-    }, Some(record)) = (outcome, outcome.record())
+    let (
+        Outcome::Bury {
+            frame: Some(frame), ..
+        },
+        Some(record),
+    ) = (outcome, outcome.record())
     else {
         return None;
     };

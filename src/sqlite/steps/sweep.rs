@@ -59,8 +59,9 @@ impl Step for Sweep {
 fn close_lost(tx: &mut Tx<'_>, queue: Q, swept: &mut Swept) -> QueryResult<()> {
     let now = Duration::from_millis(tx.boot_now);
     let leases = leases(tx, queue)?;
-    let (living, dead): (Vec<_>, Vec<_>) =
-        leases.into_iter().partition(|lease| !proven_dead(tx, lease));
+    let (living, dead): (Vec<_>, Vec<_>) = leases
+        .into_iter()
+        .partition(|lease| !proven_dead(tx, lease));
     let shortest = living.iter().map(|lease| lease.lease).min();
     let boot = tx.context.boot.clone();
     let state = tx.at(queue);
