@@ -7,3 +7,11 @@ mod sqlite_faults;
 mod sqlite_opening;
 mod sqlite_processes;
 mod sqlite_support;
+mod store_changes;
+mod store_faults;
+mod store_letters;
+mod store_migrations;
+#[cfg(feature = "postgres")]
+mod store_postgres;
+mod store_stats;
+mod store_support;

@@ -8,7 +8,7 @@
 //!
 //! A case gets fresh data, plays producer, consumers and watchdog through the port alone, and compares whole states. Its
 //! message names the rule that broke. Time is told in leases and passes by [`Harness::pass`], so that a broker on a
-//! clock of its own can really wait.
+//! clock of its own can really wait. [`model`] plays random histories against a tiny model of the rules.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -23,6 +23,7 @@ pub mod guard;
 pub mod inspect;
 pub mod keep;
 mod kit;
+pub mod model;
 pub mod order;
 pub mod rescue;
 pub mod settle;
@@ -74,6 +75,11 @@ pub trait Harness: Sized + Send + Sync + 'static {
 
     /// Returns whether [`pass`](Self::pass) costs no real time, so that cases may let days pass.
     fn time_is_free(&self) -> bool;
+
+    /// Returns how many random histories the model plays.
+    fn histories(&self) -> u32 {
+        if self.time_is_free() { 200 } else { 20 }
+    }
 
     /// Steps a clock. Returns `false`, with nothing done, where the broker's clock cannot be stepped.
     async fn step_clock(&self, step: ClockStep) -> bool;
@@ -187,6 +193,9 @@ macro_rules! conformance_tests {
                 a_shared_value_is_compared_and_set
                 a_shared_value_ends_and_its_version_never_returns
                 housekeeping_forgets_what_is_over
+            }
+            model {
+                random_histories_keep_the_promises
             }
         }
     };

@@ -83,13 +83,22 @@ pub async fn a_revived_task_can_die_again<H: Harness>() {
     let dropped = stage.broker.drop_dead(&[first.burial]).await;
     rule("PROTOCOL 9: one burial is dropped", dropped, Ok(1));
     let left = stage.broker.take_dead(10).await.expect("reading");
-    rule("PROTOCOL 9: the other stays", left, vec![second]);
+    rule("PROTOCOL 9: the other stays", &left, &vec![second.clone()]);
+    let revival = EnqueueCall {
+        kind: EnqueueKind::Revival,
+        ..stage.call(vec![task(1)])
+    };
+    let revived = stage.broker.enqueue(Arc::new(revival)).await;
+    rule("it is accepted", revived.is_ok(), true);
+    let third = bury_next(&stage, &mut consumer).await.burial;
+    let reused = [first.burial, second.burial].contains(&third);
+    rule("PROTOCOL 9: no burial id is used again", reused, false);
     let counters = stage.counters().await;
     let counted = (counters.enqueued, counters.revived, counters.dead);
     rule(
-        "PROTOCOL 10: enqueued once, revived once, died twice",
+        "PROTOCOL 10: enqueued once, revived twice, died thrice",
         counted,
-        (1, 1, 2),
+        (1, 2, 3),
     );
 }
 

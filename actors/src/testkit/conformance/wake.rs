@@ -187,7 +187,8 @@ pub async fn a_revocation_rings_for_all_who_wait<H: Harness>() {
         }
     };
     let speak = async {
-        actix_rt::time::sleep(Duration::from_millis(5)).await;
+        actix_rt::time::sleep(stage.harness.silence()).await;
+        actix_rt::task::yield_now().await;
         let now = stage.broker.promote_due(&stage.queue, 0).await;
         let forget_at = now.expect("promoting").now.plus(Duration::from_secs(60));
         let tasks = [super::kit::id(1)];

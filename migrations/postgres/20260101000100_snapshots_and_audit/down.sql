@@ -1,0 +1,3 @@
+DROP TABLE audit;
+DROP TABLE task_snapshots;
+DROP TABLE queue_snapshots;

@@ -1,0 +1,119 @@
+//! The program: which tasks it knows, what runs them, and the values they share.
+
+use std::future::Future;
+
+use actix::{Actor, Context};
+use celeriac_actors::attempt::Attempt;
+use celeriac_actors::context::AppState;
+use celeriac_actors::ids::TaskName;
+use celeriac_actors::policy::Policy;
+use celeriac_actors::registry::{RegisterError, Registry};
+use celeriac_actors::task::{Task, TaskError};
+use celeriac_actors::workshop::{Factory, TaskActor};
+
+/// What a program brings to the runtime. Mistakes in it are collected and reported together, before anything starts.
+///
+/// ```
+/// use celeriac::app::App;
+/// use celeriac::attempt::Attempt;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Add(i64, i64);
+/// celeriac::task!(Add as "math.add" -> i64);
+///
+/// let app = App::new().task(|add: Attempt<Add>| async move { Ok(add.args.0 + add.args.1) });
+/// assert!(app.check().is_ok());
+/// ```
+#[derive(Debug, Default)]
+pub struct App {
+    registry: Registry,
+    state: AppState,
+    mistakes: Vec<RegisterError>,
+}
+
+/// What is wrong with a program, all of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct AppError(pub Vec<RegisterError>);
+
+impl App {
+    /// Creates a program that knows no task.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value that every attempt finds by its type with [`AttemptContext::state`](celeriac_actors::context::AttemptContext::state). A
+    /// second value of the same type replaces the first.
+    #[must_use]
+    pub fn state<S: Send + Sync + 'static>(mut self, value: S) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Adds an async function that runs a kind of task.
+    #[must_use]
+    pub fn task<T, F, R>(mut self, function: F) -> Self
+    where
+        T: Task,
+        F: Fn(Attempt<T>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<T::Output, TaskError>> + 'static,
+    {
+        let registered = self.registry.function(function);
+        self.note(registered)
+    }
+
+    /// Adds a task actor: `factory` builds it, again after each crash; `define` says which tasks it handles.
+    ///
+    /// The factory is a `fn() -> A` or a `fn(Boot) -> A`, and may return a `Result`, be async, or both.
+    #[must_use]
+    pub fn actor<A, K>(
+        mut self,
+        factory: impl Factory<A, K>,
+        define: impl FnOnce(TaskActor<A>) -> TaskActor<A>,
+    ) -> Self
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let registered = self.registry.actor(define(TaskActor::new(factory)));
+        self.note(registered)
+    }
+
+    /// Returns the kinds of tasks it knows.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Changes the policies of its tasks, as a configuration asks for.
+    pub fn adjust(&mut self, change: impl Fn(&TaskName, Policy) -> Policy) {
+        let names: Vec<TaskName> = self.registry.names().cloned().collect();
+        for name in names {
+            self.registry.adjust(&name, |policy| change(&name, policy));
+        }
+    }
+
+    /// Tells whether everything in it can be used together.
+    ///
+    /// # Errors
+    /// [`AppError`] with every mistake.
+    pub fn check(&self) -> Result<(), AppError> {
+        if self.mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(AppError(self.mistakes.clone()))
+        }
+    }
+
+    /// Takes it apart for the runtime.
+    pub(crate) fn into_parts(self) -> Result<(Registry, AppState), AppError> {
+        self.check()?;
+        Ok((self.registry, self.state))
+    }
+
+    fn note(mut self, registered: Result<(), RegisterError>) -> Self {
+        self.mistakes.extend(registered.err());
+        self
+    }
+}

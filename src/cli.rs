@@ -1,0 +1,114 @@
+//! The command line, as a library: a program of one's own has every command by calling [`main`] with its tasks.
+//!
+//! One file per command. This file owns what all of them share: the flags, how configuration is found, how errors become
+//! exit codes. Results go to standard output, everything said about them to standard error.
+
+mod config;
+mod exit;
+mod output;
+mod run;
+mod session;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::App;
+
+pub use self::exit::Exit;
+
+use self::exit::Failure;
+
+/// A supervised background-task runtime.
+#[derive(Debug, Parser)]
+#[command(name = "celeriac", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The flags of every command.
+#[derive(Args, Clone, Debug, Default)]
+struct Global {
+    /// Configuration file; `celeriac.toml` in the current directory where there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the embedded broker and store keep their files; `./celeriac-data` by default.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// The broker: `sqlite:` for the embedded one in the data directory, or a URL.
+    #[arg(long, global = true, value_name = "URL")]
+    broker: Option<String>,
+    /// What is logged: trace, debug, info, warning, error or critical.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How it is logged: json or term.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Print one JSON document, or one object a line, instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run tasks until told to stop.
+    Run(run::RunArgs),
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Runs the command line of this process, with the tasks that `define` adds.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// fn main() -> ExitCode {
+///     celeriac::cli::main(|app| app)
+/// }
+/// ```
+pub fn main(define: impl FnOnce(App) -> App) -> ExitCode {
+    main_with(std::env::args_os(), define)
+}
+
+/// Runs a command line given as arguments, the program's name first.
+pub fn main_with<I, T>(arguments: I, define: impl FnOnce(App) -> App) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let json = cli.global.json;
+    match dispatch(cli, define(App::new())) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(json),
+    }
+}
+
+/// Help and version are no mistakes; everything else that clap refuses is one of usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing is left to do when even that cannot be written.
+    let _unwritten = error.print();
+    if error.use_stderr() {
+        Exit::Usage.into()
+    } else {
+        Exit::Ok.into()
+    }
+}
+
+fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Run(args) => run::run(&args, global, app),
+        Command::Config(command) => config::run(&command, global, &app),
+    }
+}

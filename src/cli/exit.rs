@@ -1,0 +1,107 @@
+//! Exit codes by meaning, and errors on their way to becoming one.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use super::output;
+
+/// How a command ended, as scripts see it. Numbers follow `sysexits.h` where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Ok,
+    /// 1: a task failed.
+    TaskFailed,
+    /// 64: the command or the configuration is wrong.
+    Usage,
+    /// 69: the broker or the store cannot be reached.
+    Unavailable,
+    /// 70: the supervisor gave up.
+    GaveUp,
+    /// 75: the process wants to be replaced.
+    Recycle,
+}
+
+impl Exit {
+    /// Returns the number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::TaskFailed => 1,
+            Self::Usage => 64,
+            Self::Unavailable => 69,
+            Self::GaveUp => 70,
+            Self::Recycle => 75,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command failed, and with which code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit,
+            error: error.into(),
+        }
+    }
+
+    /// The command or the configuration is wrong.
+    pub(crate) fn usage(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self {
+            exit: Exit::Usage,
+            error: anyhow::Error::msg(message),
+        }
+    }
+
+    /// The broker or the store cannot be reached.
+    pub(crate) fn unavailable(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
+
+    /// Says what happened on standard error and returns the code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        let text = format!("{:#}", self.error);
+        if json {
+            let error = serde_json::json!({ "error": text, "exit": self.exit.code() });
+            output::complain(&error.to_string());
+        } else {
+            output::complain(&format!("celeriac: {text}"));
+        }
+        self.exit.into()
+    }
+}
+
+impl From<celeriac_actors::ports::BrokerError> for Failure {
+    fn from(error: celeriac_actors::ports::BrokerError) -> Self {
+        let exit = if error.is_outage() {
+            Exit::Unavailable
+        } else {
+            Exit::Usage
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<celeriac_actors::ports::StoreError> for Failure {
+    fn from(error: celeriac_actors::ports::StoreError) -> Self {
+        use celeriac_actors::ports::StoreError;
+        let exit = match error {
+            StoreError::Missing(_) | StoreError::Status { .. } => Exit::Usage,
+            _ => Exit::Unavailable,
+        };
+        Self::new(exit, error)
+    }
+}

@@ -1,0 +1,230 @@
+//! `celeriac run`: the daemon. Starts the runtime, waits for signals, and leads it to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_actors::backoff::Backoff;
+use celeriac_actors::ids::QueueName;
+use celeriac_actors::intensity::Limit;
+use celeriac_actors::permits::QueueShare;
+use celeriac_actors::policy::Policy;
+use celeriac_actors::ports::{Broker, BrokerError};
+use celeriac_actors::tree::TreeOptions;
+use clap::Args;
+use slog::{Logger, error, info, warn};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Global;
+use super::exit::{Exit, Failure};
+use super::session::Session;
+use crate::app::App;
+use crate::config::{Config, TaskOverride};
+use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
+use crate::telemetry;
+
+/// How often `--burst` looks whether everything is done.
+const BURST_LOOK: Duration = Duration::from_millis(100);
+
+/// Runs tasks until told to stop.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The queues to drain, separated by commas; all that are configured by default.
+    #[arg(long, value_name = "A,B")]
+    queues: Option<String>,
+    /// How many attempts run at once; 16 for each core by default.
+    #[arg(long, value_name = "N")]
+    concurrency: Option<String>,
+    /// End with 0 when nothing is ready, active, due for retry or unsettled.
+    #[arg(long)]
+    burst: bool,
+    /// `development` or `production`.
+    #[arg(long, value_name = "ENV")]
+    env: Option<String>,
+}
+
+pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Failure> {
+    let set = [
+        ("consume", args.queues.clone()),
+        ("concurrency", args.concurrency.clone()),
+        ("environment", args.env.clone()),
+    ];
+    app.check()
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
+    let session = Session::open(&global, &app, &set)?;
+    let logging = telemetry::start(&session.config.log, Arc::new(crate::clock::SystemClock));
+    let (log, guard) = logging.map_err(|error| Failure::new(Exit::Usage, error))?;
+    for note in &session.notes {
+        info!(log, "configuration"; "key" => &note.key, "note" => &note.message);
+    }
+    let ended = daemon(args, &session, app, &log);
+    // A reader that has stalled costs the last lines, not the exit.
+    let _all_written = guard.finish(telemetry::FLUSH_LIMIT);
+    ended
+}
+
+fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<Exit, Failure> {
+    let config = &session.config;
+    let worker = fresh_worker_id();
+    let broker = session.broker(Some(&worker))?;
+    let mut app = app;
+    app.adjust(|name, policy| match config.tasks.get(name) {
+        Some(over) => adjusted(policy, over),
+        None => policy,
+    });
+    let mut options = RuntimeOptions::new(Arc::clone(&broker), worker);
+    options.tree = tree_options(config);
+    options.routes = config.routes.clone();
+    options.limits = session.limits();
+    options.blocking_threads = config.blocking_threads;
+    options.log = log.clone();
+    match session.store() {
+        Ok(store) => options.store = Some(Arc::new(store)),
+        Err(failure) => return Err(failure),
+    }
+    let runtime = Runtime::start(app, options).map_err(|error| Failure::new(Exit::Usage, error))?;
+    info!(log, "runs"; "worker" => %runtime.worker(), "concurrency" => config.concurrency,
+        "durability" => broker.durability().as_str(), "broker" => %config.broker);
+    let burst = args.burst.then_some(broker);
+    Session::block_on(live(&runtime, config.grace, burst, log))?
+}
+
+/// Waits for a signal, the end of the work, or the end of the runtime.
+async fn live(
+    runtime: &Runtime,
+    grace: Duration,
+    burst: Option<Arc<dyn Broker>>,
+    log: &Logger,
+) -> Result<Exit, Failure> {
+    let failed = |error| Failure::new(Exit::GaveUp, anyhow::Error::from(error));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let exit = tokio::select! {
+        exit = runtime.exited() => exit,
+        () = until_done(burst) => runtime.stop(grace).await,
+        () = notify_systemd(runtime) => runtime.exited().await,
+        _ = async { tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} } } => {
+            info!(log, "told to stop; finishing what runs"; "grace" => %humantime::format_duration(grace));
+            let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            let hurry = async {
+                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+                warn!(log, "told to stop again; giving back what runs");
+            };
+            runtime.stop_or(grace, hurry).await
+        }
+    };
+    match exit {
+        runtime::Exit::Stopped => {
+            info!(log, "stopped");
+            Ok(Exit::Ok)
+        }
+        runtime::Exit::Recycle => {
+            error!(
+                log,
+                "wants to be replaced: too many threads are blocked for good"
+            );
+            Ok(Exit::Recycle)
+        }
+        runtime::Exit::GaveUp(reason) => {
+            error!(log, "the supervisor gave up"; "reason" => &reason);
+            Err(Failure::new(
+                Exit::GaveUp,
+                anyhow::anyhow!("the supervisor gave up: {reason}"),
+            ))
+        }
+    }
+}
+
+/// Completes when nothing is ready, active, due for retry or unsettled; never without `--burst`.
+async fn until_done(burst: Option<Arc<dyn Broker>>) {
+    let Some(broker) = burst else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(BURST_LOOK).await;
+        let queues = match broker.queues().await {
+            Ok(queues) => queues,
+            Err(BrokerError::Unavailable(_) | BrokerError::Refused(_)) => continue,
+            Err(_) => return,
+        };
+        let left = |queue: &celeriac_actors::ports::QueueStatus| {
+            queue.ready + queue.active + queue.retrying + queue.dead_outbox
+        };
+        if queues.iter().map(left).sum::<u64>() == 0 {
+            return;
+        }
+    }
+}
+
+/// Tells systemd that the daemon is ready, and that it lives for as long as its tree does. Never completes.
+async fn notify_systemd(runtime: &Runtime) {
+    while !runtime.is_ready() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Nobody asked to be told where there is no socket.
+    let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(limit / 2).await;
+        if runtime.is_ready() {
+            let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Returns the shape of the tree that a configuration asks for.
+pub(crate) fn tree_options(config: &Config) -> TreeOptions {
+    let share = |queue: &QueueName| {
+        let configured = config.queues.get(queue);
+        configured.map_or_else(QueueShare::default, |q| QueueShare {
+            weight: q.weight,
+            cap: q.concurrency,
+        })
+    };
+    let supervision = &config.supervision;
+    TreeOptions {
+        queues: config
+            .consume
+            .iter()
+            .map(|queue| (queue.clone(), share(queue)))
+            .collect(),
+        lanes: u16::try_from(config.arbiters).unwrap_or(u16::MAX),
+        concurrency: config.concurrency,
+        prefetch: config.prefetch,
+        lease: config.lease,
+        sweep: config.sweep,
+        unknown_grace: config.unknown_task_grace,
+        max_stuck_lanes: config.max_stuck_lanes,
+        limit: Limit::new(supervision.max_restarts, supervision.within),
+        backoff: Backoff::new(supervision.backoff_base, supervision.backoff_ceiling)
+            .with_jitter(supervision.backoff_jitter),
+        stable_after: supervision.stable_after,
+        ..TreeOptions::new([])
+    }
+}
+
+/// Applies what the configuration says of a kind of task to its policy.
+fn adjusted(mut policy: Policy, over: &TaskOverride) -> Policy {
+    if let Some(count) = over.max_attempts {
+        policy = policy.max_attempts(count);
+    }
+    if let Some(limit) = over.soft_limit {
+        policy = policy.soft_limit(limit);
+    }
+    if let Some(limit) = over.hard_limit {
+        policy = policy.hard_limit(limit);
+    }
+    policy.with_backoff(|mut backoff| {
+        if let Some(base) = over.backoff_base {
+            backoff = backoff.with_base(base);
+        }
+        if let Some(ceiling) = over.backoff_ceiling {
+            backoff = backoff.with_ceiling(ceiling);
+        }
+        if let Some(fraction) = over.backoff_jitter {
+            backoff = backoff.with_jitter(fraction);
+        }
+        backoff
+    })
+}

@@ -1,0 +1,191 @@
+//! What a command works with: the checked configuration, and the broker, store and client that it names.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_actors::frame::FrameLimits;
+use celeriac_actors::ids::WorkerId;
+use celeriac_actors::ports::{Broker, StoreError};
+use celeriac_actors::producer::ProducerOptions;
+
+use super::exit::{Exit, Failure};
+use super::{Global, output};
+use crate::app::App;
+use crate::client::Client;
+use crate::clock::SystemClock;
+use crate::config::{self, BrokerTarget, Config, Flags, Note, Sources, StoreTarget, Synchronous};
+use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
+use crate::store::{Store, StoreOptions, StoreUrl};
+
+/// How long a one-shot command waits for a broker or store that is away.
+const ONE_SHOT: Duration = Duration::from_secs(10);
+
+/// What a command works with.
+pub(crate) struct Session {
+    pub(crate) config: Config,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) json: bool,
+}
+
+impl Session {
+    /// Reads the configuration, with what the command itself sets on top.
+    pub(crate) fn open(
+        global: &Global,
+        app: &App,
+        set: &[(&str, Option<String>)],
+    ) -> Result<Self, Failure> {
+        let loaded = config::load(&sources(global, app, set));
+        let notes = loaded.notes.clone();
+        if loaded.report.errors() == 0 && loaded.report.warnings() > 0 {
+            output::complain(loaded.report.to_string().trim_end());
+        }
+        let config = loaded
+            .into_result()
+            .map_err(|report| Failure::new(Exit::Usage, report))?;
+        Ok(Self {
+            config,
+            notes,
+            json: global.json,
+        })
+    }
+
+    /// Returns the bounds of frames.
+    pub(crate) fn limits(&self) -> FrameLimits {
+        FrameLimits {
+            max_frame: self.config.max_frame,
+            max_body: self.config.max_args,
+            ..FrameLimits::default()
+        }
+    }
+
+    /// Opens the broker, as a worker or as a client.
+    pub(crate) fn broker(&self, worker: Option<&WorkerId>) -> Result<Arc<dyn Broker>, Failure> {
+        match &self.config.broker {
+            BrokerTarget::Embedded { dir } => {
+                let mut options = SqliteOptions::new(dir)
+                    .power_safe(self.config.embedded.synchronous == Synchronous::Full);
+                options.worker = worker.cloned();
+                options.max_frame = self.config.max_frame;
+                let broker = SqliteBroker::open(options).map_err(open_failure)?;
+                for warning in broker.warnings() {
+                    output::complain(&format!("celeriac: {warning}"));
+                }
+                Ok(Arc::new(broker))
+            }
+            BrokerTarget::Redis { url } => Err(Failure::usage(format!(
+                "the broker {url} cannot be used: this version has only the embedded broker (`sqlite:`); leave `broker` out"
+            ))),
+            BrokerTarget::Memory => Err(Failure::usage(
+                "the broker `memory:` is for tests; use the embedded one (`sqlite:`)",
+            )),
+        }
+    }
+
+    /// Opens the store.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        Store::open(&self.store_url()?, self.store_options()).map_err(Failure::from)
+    }
+
+    /// Returns the store's place.
+    pub(crate) fn store_url(&self) -> Result<StoreUrl, Failure> {
+        match &self.config.store.target {
+            StoreTarget::Sqlite { file } => Ok(StoreUrl::file(file)),
+            StoreTarget::Postgres { url } => url
+                .expose()
+                .parse()
+                .map_err(|error| Failure::new(Exit::Usage, error)),
+        }
+    }
+
+    /// Returns how the store is opened.
+    pub(crate) fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            migrate: self.config.store.migrate_at_start,
+            ..StoreOptions::default()
+        }
+    }
+
+    /// Returns a client of the broker.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let options = ProducerOptions {
+            routes: self.config.routes.clone(),
+            limits: self.limits(),
+            timeout: ONE_SHOT,
+        };
+        Ok(Client::new(
+            self.broker(None)?,
+            Arc::new(SystemClock),
+            options,
+        ))
+    }
+
+    /// Runs a future of a one-shot command to its end.
+    pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| Failure::new(Exit::Unavailable, error))?;
+        Ok(runtime.block_on(future))
+    }
+
+    /// Runs a step of a one-shot command, again while the broker or store is away, for at most ten seconds.
+    pub(crate) async fn insist<T, E, R>(mut step: impl FnMut() -> R) -> Result<T, E>
+    where
+        R: Future<Output = Result<T, E>>,
+        E: Away,
+    {
+        let deadline = tokio::time::Instant::now() + ONE_SHOT;
+        loop {
+            match step().await {
+                Err(error) if error.is_away() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// An error that may go away by itself.
+pub(crate) trait Away {
+    fn is_away(&self) -> bool;
+}
+
+impl Away for celeriac_actors::ports::BrokerError {
+    fn is_away(&self) -> bool {
+        self.is_outage()
+    }
+}
+
+impl Away for StoreError {
+    fn is_away(&self) -> bool {
+        self.is_outage()
+    }
+}
+
+/// Puts together where configuration comes from.
+pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]) -> Sources {
+    let mut flags = Flags::default()
+        .set_some("data_dir", global.data_dir.clone())
+        .set_some("broker", global.broker.clone())
+        .set_some("log.level", global.log_level.clone())
+        .set_some("log.format", global.log_format.clone());
+    flags.file.clone_from(&global.config);
+    for (key, value) in set {
+        flags = flags.set_some(*key, value.clone());
+    }
+    let mut sources = Sources::of_process(flags);
+    sources.tasks = app.registry().names().map(ToString::to_string).collect();
+    sources
+}
+
+fn open_failure(error: OpenError) -> Failure {
+    let exit = match error {
+        OpenError::WorkerInUse(_)
+        | OpenError::NetworkFileSystem { .. }
+        | OpenError::Foreign { .. } => Exit::Usage,
+        _ => Exit::Unavailable,
+    };
+    Failure::new(exit, error)
+}

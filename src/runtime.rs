@@ -1,0 +1,449 @@
+//! The composition root: puts broker, store, tasks and tree together, and leads them through their life.
+//!
+//! `start -> (quiet, drain) -> stop`. The tree lives on a thread of its own, inside an actix system; whoever starts it
+//! may be synchronous code, another actix system or any tokio runtime, and steers it through [`Runtime`].
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use celeriac_actors::activity::LaneActivity;
+use celeriac_actors::blocking::BlockingPool;
+use celeriac_actors::child::{Environment, ExitReason, TreeNode};
+use celeriac_actors::context::WorkerContext;
+use celeriac_actors::events::Observer;
+use celeriac_actors::frame::FrameLimits;
+use celeriac_actors::herald::{BEAT, Describe};
+use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::ports::{Broker, DeadLetters, WorkerRecord};
+use celeriac_actors::producer::{Producer, ProducerOptions};
+use celeriac_actors::route::Route;
+use celeriac_actors::time::{Clock, Timestamp};
+use celeriac_actors::tree::{Tree, TreeOptions, TreeParts};
+use serde::{Deserialize, Serialize};
+use slog::{Discard, Logger, o};
+use tokio::sync::{mpsc, watch};
+
+use crate::app::{App, AppError};
+use crate::client::Client;
+use crate::clock::SystemClock;
+use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
+
+/// How long the tree may take to give everything back once the grace period is over.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+
+/// Everything a runtime is made of.
+#[derive(Clone)]
+pub struct RuntimeOptions {
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+    /// Where dead letters are kept; `None` leaves them in the broker.
+    pub store: Option<Arc<dyn DeadLetters>>,
+    /// This process.
+    pub worker: WorkerId,
+    /// The shape of the tree.
+    pub tree: TreeOptions,
+    /// Which queue a task goes to by its name.
+    pub routes: Vec<Route>,
+    /// The bounds of frames.
+    pub limits: FrameLimits,
+    /// How many threads blocking work has.
+    pub blocking_threads: usize,
+    /// Where it logs.
+    pub log: Logger,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told what happens to tasks.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl RuntimeOptions {
+    /// The queues that exist without any configuration.
+    pub const QUEUES: [&'static str; 4] = ["default", "billing", "kyb", "notifications"];
+
+    /// Creates options for the embedded broker in `directory`, with every default and no store: dead tasks stay in the
+    /// broker until a store takes them.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the data directory cannot be used.
+    pub fn embedded(directory: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let worker = fresh_worker_id();
+        let options = SqliteOptions::new(directory).worker(worker.clone());
+        let broker = SqliteBroker::open(options)?;
+        Ok(Self::new(Arc::new(broker), worker))
+    }
+
+    /// Creates options for any broker, with every default. `worker` must be the one the broker was opened as.
+    #[must_use]
+    pub fn new(broker: Arc<dyn Broker>, worker: WorkerId) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let queues = Self::QUEUES
+            .iter()
+            .filter_map(|name| QueueName::new(name).ok());
+        let tree = TreeOptions {
+            lanes: u16::try_from(cores.max(2)).unwrap_or(2),
+            concurrency: 16 * cores,
+            ..TreeOptions::new(queues)
+        };
+        Self {
+            broker,
+            store: None,
+            worker,
+            tree,
+            routes: celeriac_actors::route::built_in(),
+            limits: FrameLimits::default(),
+            blocking_threads: 4 * cores,
+            log: Logger::root(Discard, o!()),
+            clock: Arc::new(SystemClock),
+            observer: None,
+        }
+    }
+}
+
+/// Returns an identity for this process: host, process id and a random part.
+///
+/// # Panics
+/// Never: what it puts together is always a worker id.
+#[must_use]
+pub fn fresh_worker_id() -> WorkerId {
+    let host = host_name();
+    let host: String = host
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(100)
+        .collect();
+    let random = u32::from_be_bytes(random_bytes());
+    let name = format!("{host}:{}:{random:08x}", std::process::id());
+    WorkerId::new(name).expect("letters, digits and `-.:`, at most 120 of them, are a worker id")
+}
+
+/// Returns the name of this host, `localhost` where it has none.
+#[must_use]
+pub fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name
+    }
+}
+
+fn random_bytes() -> [u8; 4] {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..4]);
+    bytes
+}
+
+/// Why a runtime did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The program has mistakes.
+    #[error("the program's tasks cannot be used: {0}")]
+    App(#[from] AppError),
+    /// The program was built so that a panic ends the process: nothing could be supervised.
+    #[error(
+        "built with `panic = \"abort\"`, which ends the process at the first panic of a task; remove it from the profile"
+    )]
+    PanicAbort,
+    /// The operating system gives no thread.
+    #[error("no thread could be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The runtime's thread ended while it started.
+    #[error("the runtime ended while it started")]
+    Ended,
+}
+
+/// How a runtime ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// It was told to stop.
+    Stopped,
+    /// Its own actors crashed more often than is accepted.
+    GaveUp(String),
+    /// Too many threads are blocked for good: the process should be replaced.
+    Recycle,
+}
+
+/// What a worker tells of itself in its record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerDetail {
+    /// The tree.
+    pub tree: TreeNode,
+    /// What runs.
+    pub lanes: Vec<LaneActivity>,
+    /// How long the broker has been away, in milliseconds, and what it said.
+    pub broker_away: Option<(u64, String)>,
+    /// How long the store has been away, in milliseconds, and what it said.
+    pub store_away: Option<(u64, String)>,
+}
+
+/// A running runtime. Dropping it stops the tree without a grace period.
+#[derive(Debug)]
+pub struct Runtime {
+    tree: Arc<Tree>,
+    producer: Producer,
+    worker: WorkerId,
+    orders: mpsc::Sender<Order>,
+    exit: watch::Receiver<Option<Exit>>,
+    quiet: Arc<watch::Sender<bool>>,
+    /// Through which the herald finds the tree, for as long as this handle lives.
+    _seen: Arc<OnceLock<Arc<Tree>>>,
+}
+
+/// What the runtime's thread is told.
+#[derive(Debug)]
+enum Order {
+    Stop {
+        grace: Duration,
+        now: Arc<tokio::sync::Notify>,
+    },
+}
+
+impl Runtime {
+    /// Starts the tree on a thread of its own; returns when its first children have been tried.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub fn start(app: App, options: RuntimeOptions) -> Result<Self, StartError> {
+        if cfg!(panic = "abort") {
+            return Err(StartError::PanicAbort);
+        }
+        let (registry, state) = app.into_parts()?;
+        let producer_options = ProducerOptions {
+            routes: options.routes.clone(),
+            limits: options.limits,
+            ..ProducerOptions::default()
+        };
+        let producer = Producer::new(
+            Arc::clone(&options.broker),
+            Arc::clone(&options.clock),
+            producer_options,
+        );
+        let worker = Arc::new(WorkerContext {
+            worker: options.worker.clone(),
+            state,
+            blocking: BlockingPool::new(options.blocking_threads),
+            log: options.log.new(o!("worker" => options.worker.to_string())),
+            clock: Arc::clone(&options.clock),
+            producer: producer.clone(),
+            limits: options.limits,
+        });
+        let seen = Arc::new(OnceLock::new());
+        let quiet = Arc::new(watch::Sender::new(false));
+        let parts = TreeParts {
+            broker: Arc::clone(&options.broker),
+            store: options.store.clone(),
+            registry,
+            observer: options.observer.clone(),
+            describe: Some(describe(&options, &seen, &quiet)),
+            environment: Environment {
+                log: worker.log.clone(),
+                clock: Arc::clone(&options.clock),
+                seed: u64::from(u32::from_be_bytes(random_bytes())),
+                observer: None,
+            },
+            worker,
+        };
+        let (started, is_started) = std::sync::mpsc::sync_channel(1);
+        let (orders, orders_in) = mpsc::channel(4);
+        let (exit, exit_in) = watch::channel(None);
+        let stage = Stage {
+            options: options.tree.clone(),
+            parts,
+            orders: orders_in,
+            exit,
+        };
+        std::thread::Builder::new()
+            .name("celeriac".to_owned())
+            .spawn(move || stage.run(&started))?;
+        let tree: Arc<Tree> = is_started.recv().map_err(|_| StartError::Ended)?;
+        // Set once, here.
+        let _only_once = seen.set(Arc::clone(&tree));
+        Ok(Self {
+            tree,
+            producer,
+            worker: options.worker,
+            orders,
+            exit: exit_in,
+            quiet,
+            _seen: seen,
+        })
+    }
+
+    /// Returns a client of the same broker.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::from_producer(self.producer.clone())
+    }
+
+    /// Returns the identity of this process.
+    #[must_use]
+    pub fn worker(&self) -> &WorkerId {
+        &self.worker
+    }
+
+    /// Returns the tree as it is now.
+    #[must_use]
+    pub fn inspect(&self) -> TreeNode {
+        self.tree.inspect()
+    }
+
+    /// Returns what runs now, lane by lane.
+    #[must_use]
+    pub fn activity(&self) -> Vec<LaneActivity> {
+        self.tree.activity()
+    }
+
+    /// Returns whether every child of the tree serves.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.tree.inspect().is_complete()
+    }
+
+    /// Completes when the runtime has ended, with why.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or(Exit::Stopped),
+            Err(_) => Exit::GaveUp("the runtime's thread ended".to_owned()),
+        }
+    }
+
+    /// Stops fetching, lets what runs finish for at most `grace`, gives the rest back uncounted, and ends the tree.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the order back.
+    pub async fn stop(&self, grace: Duration) -> Exit {
+        self.stop_or(grace, std::future::pending()).await
+    }
+
+    /// As [`Runtime::stop`], but ends the grace period when `hurry` completes.
+    pub async fn stop_or(&self, grace: Duration, hurry: impl Future<Output = ()>) -> Exit {
+        self.quiet.send_replace(true);
+        let now = Arc::new(tokio::sync::Notify::new());
+        let order = Order::Stop {
+            grace,
+            now: Arc::clone(&now),
+        };
+        if self.orders.send(order).await.is_err() {
+            return self.exited().await;
+        }
+        tokio::select! {
+            exit = self.exited() => exit,
+            () = hurry => {
+                now.notify_one();
+                self.exited().await
+            }
+        }
+    }
+}
+
+/// What the runtime's thread works with.
+struct Stage {
+    options: TreeOptions,
+    parts: TreeParts,
+    orders: mpsc::Receiver<Order>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+impl Stage {
+    fn run(self, started: &std::sync::mpsc::SyncSender<Arc<Tree>>) {
+        let Self {
+            options,
+            parts,
+            mut orders,
+            exit,
+        } = self;
+        let ended = actix_rt::System::new().block_on(async move {
+            let tree = Arc::new(Tree::start(options, parts));
+            if started.send(Arc::clone(&tree)).is_err() {
+                return Exit::Stopped;
+            }
+            tokio::select! {
+                order = orders.recv() => obey(order, &tree).await,
+                reason = tree.exited() => ended_by_itself(&reason),
+                () = tree.wants_recycling() => {
+                    tree.give_back(GIVE_BACK).await;
+                    tree.stop().await;
+                    Exit::Recycle
+                }
+            }
+        });
+        exit.send_replace(Some(ended));
+    }
+}
+
+async fn obey(order: Option<Order>, tree: &Tree) -> Exit {
+    if let Some(Order::Stop { grace, now }) = order {
+        tokio::select! {
+            () = tree.drain() => {}
+            () = tokio::time::sleep(grace) => {}
+            () = now.notified() => {}
+        }
+    }
+    tree.give_back(GIVE_BACK).await;
+    tree.stop().await;
+    Exit::Stopped
+}
+
+fn ended_by_itself(reason: &ExitReason) -> Exit {
+    Exit::GaveUp(reason.to_string())
+}
+
+/// Returns what makes the record of this process, from the moment the tree stands.
+fn describe(
+    options: &RuntimeOptions,
+    tree: &Arc<OnceLock<Arc<Tree>>>,
+    quiet: &Arc<watch::Sender<bool>>,
+) -> Describe {
+    let record = WorkerRecord {
+        worker: options.worker.clone(),
+        host: host_name(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        queues: options
+            .tree
+            .queues
+            .iter()
+            .map(|(queue, _)| queue.clone())
+            .collect(),
+        concurrency: u32::try_from(options.tree.concurrency).unwrap_or(u32::MAX),
+        started_at: options.clock.now(),
+        quiet: false,
+        detail: String::new(),
+        beat: BEAT,
+        seen_at: Timestamp::EPOCH,
+        alive: true,
+    };
+    let (tree, quiet) = (Arc::downgrade(tree), Arc::clone(quiet));
+    Arc::new(move || {
+        let tree = tree.upgrade()?;
+        let tree = tree.get()?;
+        let away = |outage: Option<(Duration, String)>| {
+            outage.map(|(since, error)| (celeriac_actors::time::millis(since), error))
+        };
+        let detail = WorkerDetail {
+            tree: tree.inspect(),
+            lanes: tree.activity(),
+            broker_away: away(tree.broker_outage()),
+            store_away: away(tree.store_outage()),
+        };
+        let detail = serde_json::to_string(&detail).unwrap_or_default();
+        Some(WorkerRecord {
+            quiet: *quiet.borrow(),
+            detail,
+            ..record.clone()
+        })
+    })
+}

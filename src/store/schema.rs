@@ -1,0 +1,90 @@
+// @generated automatically by Diesel CLI.
+
+diesel::table! {
+    audit (id) {
+        id -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        action -> Text,
+        target -> Text,
+        detail -> Text,
+    }
+}
+
+diesel::table! {
+    dead_letters (id) {
+        id -> Binary,
+        queue -> Text,
+        task -> Nullable<Text>,
+        reason -> Text,
+        status -> Text,
+        buried_at -> BigInt,
+        enqueued_at -> Nullable<BigInt>,
+        attempts -> Integer,
+        deliveries -> Integer,
+        revivals -> BigInt,
+        fingerprint -> Text,
+        worker -> Text,
+        note -> Text,
+        format -> Integer,
+        headers -> Text,
+        failures -> Text,
+        args -> Nullable<Text>,
+        frame -> Binary,
+    }
+}
+
+diesel::table! {
+    dead_stats (day, queue, task, reason, status) {
+        day -> BigInt,
+        queue -> Text,
+        task -> Text,
+        reason -> Text,
+        status -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
+    queue_snapshots (queue, at) {
+        at -> BigInt,
+        queue -> Text,
+        ready -> BigInt,
+        scheduled -> BigInt,
+        retrying -> BigInt,
+        active -> BigInt,
+        dead_outbox -> BigInt,
+        consumers -> BigInt,
+        paused -> Bool,
+        enqueued -> BigInt,
+        succeeded -> BigInt,
+        dead -> BigInt,
+        cancelled -> BigInt,
+        expired -> BigInt,
+        retried -> BigInt,
+        released -> BigInt,
+        rescued -> BigInt,
+        revived -> BigInt,
+        stale -> BigInt,
+    }
+}
+
+diesel::table! {
+    task_snapshots (task, at, worker) {
+        at -> BigInt,
+        task -> Text,
+        worker -> Text,
+        succeeded -> BigInt,
+        failed -> BigInt,
+        elapsed_ms_total -> BigInt,
+        elapsed_ms_max -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    audit,
+    dead_letters,
+    dead_stats,
+    queue_snapshots,
+    task_snapshots,
+);
