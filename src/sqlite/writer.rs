@@ -2,7 +2,7 @@
 //!
 //! It takes what is waiting, begins, runs all, commits, answers. A step that fails in SQLite undoes the transaction; the
 //! steps of the group are then run one by one, so that it fails alone. Steps that must survive a power cut are answered
-//! by the [`Syncer`](super::syncer::Syncer) after the log was synced, while this thread goes on.
+//! by the [`Syncer`] after the log was synced, while this thread goes on.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
