@@ -103,6 +103,16 @@ impl Opened<'_> {
     pub fn args(&self) -> &[u8] {
         &self.body[self.args_at..]
     }
+
+    /// Takes it apart for keeping beside the frame: the envelope, the decompressed body when there is one, and where
+    /// in it (else in the frame) the arguments start.
+    #[must_use]
+    pub fn into_parts(self) -> (Envelope, Option<Vec<u8>>, usize) {
+        match self.body {
+            Cow::Borrowed(_) => (self.envelope, None, HEADER_LEN + self.args_at),
+            Cow::Owned(body) => (self.envelope, Some(body), self.args_at),
+        }
+    }
 }
 
 /// Encodes a task as one frame. `header.compressed` is set by the outcome.

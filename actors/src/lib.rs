@@ -3,13 +3,50 @@
 //! This crate knows actix. It knows no Redis, no SQL, no HTTP, no environment and no command line: those are the
 //! adapters of the crate `celeriac`.
 
+pub mod activity;
+pub mod attempt;
+pub mod backoff;
+pub mod blocking;
+pub mod child;
+mod consumer;
+pub mod context;
+mod dead_letter;
 pub mod envelope;
+pub mod events;
+pub mod execution;
 pub mod failure;
+pub mod fence;
+mod flight;
 pub mod frame;
 pub mod header;
 pub mod ids;
+pub mod intensity;
+pub mod lane;
 pub mod lease;
 pub mod letters;
+mod line;
+pub mod messages;
+pub mod outage;
+pub mod panics;
+pub mod permits;
+pub mod policy;
 pub mod ports;
+pub mod producer;
+mod pump;
+pub mod reference;
+pub mod registry;
+mod retry_scheduler;
+pub mod revival;
+pub mod route;
+mod runner;
 pub mod state;
+pub mod supervisor;
+mod table;
+pub mod task;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
+pub mod tree;
+mod waker;
+mod watchdog;
+pub mod workshop;

@@ -1,0 +1,88 @@
+//! What runs in this process, as data for people: which attempts, on which lane, and which of them blocks its thread.
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::AttemptContext;
+use crate::ids::{QueueName, TaskId, TaskName};
+use crate::lane::{Board, LaneGauge};
+use crate::time::millis;
+
+/// One running attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The task.
+    pub id: TaskId,
+    /// Its kind.
+    pub task: TaskName,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Which attempt, 1-based.
+    pub attempt: u16,
+    /// How long it has been running, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// One thread of a lane and what is on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneActivity {
+    /// The lane, from 0.
+    pub lane: u16,
+    /// 1 for the lane's first thread, one more for each replacement.
+    pub generation: u64,
+    /// Whether a fresh thread has taken its place; it only finishes what it holds.
+    pub retired: bool,
+    /// Deliveries it holds that have not started.
+    pub prefetched: usize,
+    /// Attempts that run, longest first; at most [`MAX_SHOWN`].
+    pub running: Vec<Running>,
+    /// How many attempts run.
+    pub running_total: usize,
+    /// The attempt whose code has not given the thread back since the last look, where the thread does not answer.
+    pub blocked_by: Option<Running>,
+}
+
+/// The most attempts shown of one lane.
+pub const MAX_SHOWN: usize = 64;
+
+fn running(context: &AttemptContext) -> Running {
+    Running {
+        id: context.id(),
+        task: context.task().clone(),
+        queue: context.queue().clone(),
+        attempt: context.number(),
+        elapsed_ms: millis(context.elapsed()),
+    }
+}
+
+fn lane(gauge: &LaneGauge) -> LaneActivity {
+    let tables = gauge.tables();
+    let mut all: Vec<Running> = tables
+        .iter()
+        .flat_map(|table| table.running())
+        .map(|(_, context)| running(&context))
+        .collect();
+    all.sort_by_key(|running| std::cmp::Reverse(running.elapsed_ms));
+    let running_total = all.len();
+    all.truncate(MAX_SHOWN);
+    LaneActivity {
+        lane: gauge.lane,
+        generation: gauge.generation,
+        retired: gauge.is_retired(),
+        prefetched: tables.iter().map(|table| table.counts().0).sum(),
+        running: all,
+        running_total,
+        blocked_by: if gauge.is_blocked() {
+            gauge.culprit().as_ref().map(running)
+        } else {
+            None
+        },
+    }
+}
+
+/// Returns what runs, lane by lane.
+#[must_use]
+pub fn of(board: &Board) -> Vec<LaneActivity> {
+    let mut lanes: Vec<LaneActivity> = board.gauges().iter().map(|gauge| lane(gauge)).collect();
+    lanes.sort_by_key(|lane| (lane.lane, lane.generation));
+    lanes
+}

@@ -1,0 +1,265 @@
+//! The consumer: the actor that drains one queue on one lane.
+//!
+//! It owns a [`Pump`] and tells it what others ask for; it decides nothing itself. It shares its thread with the task
+//! actors it feeds, so that no task crosses a thread on its way. When it ends, in whatever way, what it held is in its
+//! attempt table, where the watchdog finds it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::ActorFutureExt;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use slog::{Logger, debug, error};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::child::ExitNote;
+use crate::context::AttemptContext;
+use crate::context::WorkerContext;
+use crate::events::{Observer, TaskEvent};
+use crate::ids::{QueueName, TaskName};
+use crate::lane::LaneGauge;
+use crate::lease::Outcome;
+use crate::line::{Line, Link};
+use crate::messages::{Drain, GiveBack, Look, LookAt};
+use crate::permits::Permits;
+use crate::pump::{Pump, PumpExit};
+use crate::registry::{Entry, Registry};
+use crate::runner::Runner;
+use crate::workshop::Runners;
+
+/// Everything a consumer needs, made anew for each incarnation of the actor.
+pub(crate) struct ConsumerSetup {
+    pub(crate) queue: QueueName,
+    pub(crate) lane: u16,
+    pub(crate) lease: Duration,
+    pub(crate) unknown_grace: Duration,
+    pub(crate) link: Link,
+    pub(crate) worker: Arc<WorkerContext>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) runners: Arc<Runners>,
+    pub(crate) permits: Permits,
+    pub(crate) gate: SuspectGate,
+    pub(crate) gauge: Arc<LaneGauge>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) watch: Arc<Notify>,
+    pub(crate) log: Logger,
+}
+
+/// Attempts whose hard limit is nearer than this have the watchdog look at once.
+const SHORT_LIMIT: Duration = Duration::from_secs(2);
+
+impl ConsumerSetup {
+    pub(crate) fn new_line(&self) -> Line {
+        Line::new(&self.queue, &self.worker.worker, self.lane, self.lease)
+    }
+
+    /// Returns what is registered for a kind of task, and what runs it on this lane.
+    pub(crate) fn kind_of(&self, task: &TaskName) -> Option<(Entry, Arc<dyn Runner>)> {
+        let entry = self.registry.entries.get(task)?;
+        let runner = entry.runner.as_ref().or_else(|| self.runners.get(task))?;
+        Some((entry.clone(), Arc::clone(runner)))
+    }
+
+    pub(crate) fn started(&self, context: &AttemptContext) {
+        if context.limits().hard < SHORT_LIMIT {
+            self.watch.notify_one();
+        }
+        if let Some(observer) = &self.observer {
+            observer.task(&TaskEvent::Started { context });
+        }
+    }
+
+    pub(crate) fn ended(&self, context: &AttemptContext, outcome: &Outcome, elapsed: Duration) {
+        if let Some(observer) = &self.observer {
+            observer.task(&TaskEvent::Ended {
+                context,
+                outcome,
+                elapsed,
+            });
+        }
+    }
+
+    pub(crate) fn settled_unstarted(&self, outcome: &Outcome) {
+        if let Outcome::Bury { reason, note, .. } = outcome {
+            error!(self.log, "task died unstarted"; "reason" => %reason, "note" => note);
+        }
+    }
+
+    pub(crate) fn stale(&self, count: usize) {
+        debug!(self.log, "settlements came too late and were refused"; "count" => count);
+    }
+}
+
+/// Lets one suspect of poisoning run at a time in the whole process. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct SuspectGate {
+    permit: Arc<Semaphore>,
+}
+
+impl SuspectGate {
+    pub(crate) fn new() -> Self {
+        Self {
+            permit: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    pub(crate) fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permit).try_acquire_owned().ok()
+    }
+
+    /// Completes when the gate is free; somebody else may be faster.
+    pub(crate) async fn changed(&self) {
+        // Never closed; taken and given back at once, so this only waits.
+        drop(self.permit.acquire().await);
+    }
+}
+
+/// What a consumer is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Fetch and run.
+    Running,
+    /// Fetch nothing more; finish what runs.
+    Draining,
+    /// Drop what runs and give it back.
+    GivingBack,
+}
+
+/// What others ask of a pump, and who waits for its end.
+pub(crate) struct Control {
+    mode: Cell<Mode>,
+    look: Cell<bool>,
+    revocations: Cell<bool>,
+    /// The pump has ended.
+    ended: Cell<bool>,
+    notify: Notify,
+    waiting: RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+impl Control {
+    fn new() -> Self {
+        Self {
+            mode: Cell::new(Mode::Running),
+            look: Cell::new(false),
+            revocations: Cell::new(false),
+            ended: Cell::new(false),
+            notify: Notify::new(),
+            waiting: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode.get()
+    }
+
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.mode.set(mode);
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn take_look(&self) -> bool {
+        self.look.take()
+    }
+
+    pub(crate) fn take_revocations(&self) -> bool {
+        self.revocations.take()
+    }
+
+    pub(crate) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    fn wait_for_end(&self) -> ResponseFuture<()> {
+        let (ended, wait) = oneshot::channel();
+        if !self.ended.get() {
+            self.waiting.borrow_mut().push(ended);
+        }
+        Box::pin(async move {
+            // Dropped unanswered when the consumer ends otherwise: it holds nothing then either.
+            let _gone_anyway = wait.await;
+        })
+    }
+}
+
+/// Drains one queue on one lane. See the file's header.
+pub(crate) struct Consumer {
+    setup: Arc<ConsumerSetup>,
+    control: Rc<Control>,
+    exit: ExitNote,
+}
+
+impl Consumer {
+    pub(crate) fn new(setup: ConsumerSetup, exit: ExitNote) -> Self {
+        Self {
+            setup: Arc::new(setup),
+            control: Rc::new(Control::new()),
+            exit,
+        }
+    }
+
+    /// Is asked to stop by its supervisor: gives back what it holds and ends.
+    pub(crate) fn stop(&mut self, ctx: &mut Context<Self>) {
+        self.control.set_mode(Mode::GivingBack);
+        if self.control.ended.get() {
+            ctx.stop();
+        }
+    }
+}
+
+impl Actor for Consumer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let pump = Pump::new(Arc::clone(&self.setup), Rc::clone(&self.control));
+        let ended = pump.run().into_actor(self).map(|exit, consumer, ctx| {
+            if let PumpExit::Failed(error) = exit {
+                consumer.exit.error(error);
+                ctx.stop();
+                return;
+            }
+            consumer.control.ended.set(true);
+            for waiting in consumer.control.waiting.take() {
+                // Whoever asked may have given up waiting.
+                let _unheard = waiting.send(());
+            }
+            if consumer.control.mode() == Mode::GivingBack {
+                ctx.stop();
+            }
+        });
+        ctx.spawn(ended);
+    }
+}
+
+impl Handler<Look> for Consumer {
+    type Result = ();
+
+    fn handle(&mut self, look: Look, _: &mut Context<Self>) {
+        match look.at {
+            LookAt::Ready => self.control.look.set(true),
+            LookAt::Revocations => self.control.revocations.set(true),
+        }
+        self.control.notify.notify_one();
+    }
+}
+
+impl Handler<Drain> for Consumer {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> Self::Result {
+        if self.control.mode() == Mode::Running {
+            self.control.set_mode(Mode::Draining);
+        }
+        self.control.wait_for_end()
+    }
+}
+
+impl Handler<GiveBack> for Consumer {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: GiveBack, _: &mut Context<Self>) -> Self::Result {
+        self.control.set_mode(Mode::GivingBack);
+        self.control.wait_for_end()
+    }
+}

@@ -1,0 +1,469 @@
+//! What an attempt knows of itself and of its worker, and the signals that reach it.
+//!
+//! One allocation per attempt, shared by the task's code, the consumer that polls it and the watchdog that may end it.
+//! The flags only ever go one way, so they may be read at any time from any thread.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use slog::{Logger, o};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::blocking::{BlockingError, BlockingPool};
+use crate::envelope::Envelope;
+use crate::frame::{FrameLimits, Opened};
+use crate::header::Header;
+use crate::ids::{QueueName, TaskId, TaskName, WorkerId};
+use crate::panics::SharedPanic;
+use crate::policy::Limits;
+use crate::producer::Producer;
+use crate::time::{Clock, Timestamp};
+
+/// What all attempts of a process share.
+#[derive(Clone, Debug)]
+pub struct WorkerContext {
+    /// The process.
+    pub worker: WorkerId,
+    /// Values that the program registered, one per type.
+    pub state: AppState,
+    /// Where blocking work runs.
+    pub blocking: BlockingPool,
+    /// The logger whose children attempts get.
+    pub log: Logger,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// What enqueues follow-up tasks.
+    pub producer: Producer,
+    /// The bounds of frames.
+    pub limits: FrameLimits,
+}
+
+/// Values shared by all tasks of a program, one per type.
+#[derive(Clone, Default)]
+pub struct AppState {
+    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+impl AppState {
+    /// Adds a value; a second one of the same type replaces the first.
+    pub fn insert<S: Send + Sync + 'static>(&mut self, value: S) {
+        self.values.insert(TypeId::of::<S>(), Arc::new(value));
+    }
+
+    /// Returns the value of a type.
+    #[must_use]
+    pub fn get<S: Send + Sync + 'static>(&self) -> Option<&S> {
+        self.values.get(&TypeId::of::<S>())?.downcast_ref()
+    }
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AppState({} values)", self.values.len())
+    }
+}
+
+/// No value of this type was registered with the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no state of type `{0}` is registered; add it with `App::state`")]
+pub struct MissingState(&'static str);
+
+/// A delivery whose frame was opened: everything needed to run it, retry it or bury it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The stored bytes.
+    pub frame: Vec<u8>,
+    /// Their header.
+    pub header: Header,
+    /// What the task says about itself.
+    pub envelope: Envelope,
+    body: Option<Vec<u8>>,
+    args_at: usize,
+}
+
+impl Job {
+    /// Opens a frame whose header was read.
+    ///
+    /// # Errors
+    /// [`FrameError`](crate::frame::FrameError), with the bytes given back, when the frame exceeds `limits` or is damaged.
+    pub fn open(
+        header: Header,
+        frame: Vec<u8>,
+        limits: &FrameLimits,
+    ) -> Result<Self, (Vec<u8>, crate::frame::FrameError)> {
+        match crate::frame::open(&header, &frame, limits).map(Opened::into_parts) {
+            Ok((envelope, body, args_at)) => Ok(Self {
+                frame,
+                header,
+                envelope,
+                body,
+                args_at,
+            }),
+            Err(error) => Err((frame, error)),
+        }
+    }
+
+    /// Returns the arguments as MessagePack.
+    #[must_use]
+    pub fn args(&self) -> &[u8] {
+        &self.body.as_ref().unwrap_or(&self.frame)[self.args_at..]
+    }
+}
+
+/// How far an attempt has come on its way into the task's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Not handed to a task actor.
+    Unstarted = 0,
+    /// In the mailbox of a task actor.
+    Sent = 1,
+    /// The task's code has it.
+    Started = 2,
+    /// The actor panicked while it had this attempt in its hands.
+    Culprit = 3,
+}
+
+/// Why the runtime ended an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Abort {
+    /// Its hard limit was reached.
+    HardLimit = 1,
+    /// It was revoked.
+    Revoked = 2,
+    /// Its consumer ends, or the delivery is no longer ours: undone, not counted.
+    Released = 3,
+}
+
+/// One attempt, as its task sees it. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct AttemptContext {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    key: u64,
+    job: Job,
+    queue: QueueName,
+    limits: Limits,
+    started: Instant,
+    worker: Arc<WorkerContext>,
+    phase: AtomicU8,
+    cancelled: AtomicBool,
+    aborted: AtomicU8,
+    blocking: AtomicU32,
+    waker: AtomicWaker,
+    notify: Notify,
+    panic: Mutex<Option<SharedPanic>>,
+}
+
+impl AttemptContext {
+    /// Creates the context of an attempt that starts at `started`. `key` is unique within the process.
+    #[must_use]
+    pub fn new(
+        key: u64,
+        job: Job,
+        queue: QueueName,
+        limits: Limits,
+        (worker, started): (Arc<WorkerContext>, Instant),
+    ) -> Self {
+        let inner = Inner {
+            key,
+            job,
+            queue,
+            limits,
+            started,
+            worker,
+            phase: AtomicU8::new(Phase::Unstarted as u8),
+            cancelled: AtomicBool::new(false),
+            aborted: AtomicU8::new(0),
+            blocking: AtomicU32::new(0),
+            waker: AtomicWaker::new(),
+            notify: Notify::const_new(),
+            panic: Mutex::new(None),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Returns the task's id, the same in all its attempts.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.inner.job.header.id
+    }
+
+    /// Returns the name of the kind of task.
+    #[must_use]
+    pub fn task(&self) -> &TaskName {
+        &self.inner.job.envelope.task
+    }
+
+    /// Returns the queue it came from.
+    #[must_use]
+    pub fn queue(&self) -> &QueueName {
+        &self.inner.queue
+    }
+
+    /// Returns which attempt this is: 1 for the first. A crash of the worker does not count as one.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.inner.job.header.attempts.saturating_add(1)
+    }
+
+    /// Returns how many attempts the task has in all.
+    #[must_use]
+    pub fn max_attempts(&self) -> u16 {
+        self.inner.limits.max_attempts
+    }
+
+    /// Returns how often the task was taken back from a worker that died.
+    #[must_use]
+    pub fn deliveries(&self) -> u8 {
+        self.inner.job.header.deliveries
+    }
+
+    /// Returns when the task was enqueued, by its producer's clock.
+    #[must_use]
+    pub fn enqueued_at(&self) -> Timestamp {
+        self.inner.job.header.enqueued_at
+    }
+
+    /// Returns the text that the enqueuer attached.
+    #[must_use]
+    pub fn headers(&self) -> &BTreeMap<String, String> {
+        &self.inner.job.envelope.headers
+    }
+
+    /// Returns the process that runs it.
+    #[must_use]
+    pub fn worker(&self) -> &WorkerId {
+        &self.inner.worker.worker
+    }
+
+    /// Returns how long it has been running.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
+    /// Returns how long it may still run before its hard limit ends it; zero when that is past.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.inner.limits.hard.saturating_sub(self.elapsed())
+    }
+
+    /// Returns the instant of its hard limit.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        add(self.inner.started, self.inner.limits.hard)
+    }
+
+    /// Returns whether its soft limit has passed: time to stop, best with [`TaskError::soft_limit`](crate::task::TaskError::soft_limit).
+    #[must_use]
+    pub fn is_past_soft_limit(&self) -> bool {
+        self.elapsed() >= self.inner.limits.soft
+    }
+
+    /// Waits for its soft limit.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe; may be awaited often.
+    pub async fn soft_limit(&self) {
+        tokio::time::sleep_until(add(self.inner.started, self.inner.limits.soft)).await;
+    }
+
+    /// Returns whether somebody asked it to stop: a revocation, or the end of its worker's life.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Waits until somebody asks it to stop.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe; may be awaited often.
+    pub async fn cancelled(&self) {
+        loop {
+            let notified = self.inner.notify.notified();
+            if self.is_cancelled() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Returns the program's value of type `S`.
+    ///
+    /// # Errors
+    /// [`MissingState`] when none was registered.
+    pub fn state<S: Send + Sync + 'static>(&self) -> Result<&S, MissingState> {
+        self.inner
+            .worker
+            .state
+            .get()
+            .ok_or(MissingState(type_name::<S>()))
+    }
+
+    /// Returns a logger that carries the task's identity. Made at each call: keep it when logging often.
+    pub fn log(&self) -> Logger {
+        self.inner.worker.log.new(o!(
+            "attempt" => self.number(),
+            "id" => self.id().to_string(),
+            "task" => self.task().to_string(),
+            "queue" => self.queue().to_string(),
+        ))
+    }
+
+    /// Returns what enqueues follow-up tasks.
+    #[must_use]
+    pub fn producer(&self) -> &Producer {
+        &self.inner.worker.producer
+    }
+
+    /// Runs work that blocks its thread on the bounded pool, and returns what it returned.
+    ///
+    /// # Errors
+    /// [`BlockingError`] when the work panicked or no thread could be had.
+    ///
+    /// # Cancel safety
+    /// Work that has begun goes on when the future is dropped; the attempt then counts as running until it ends.
+    pub async fn blocking<T, F>(&self, work: F) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let held = BlockingMark::new(self.clone());
+        let done = self.inner.worker.blocking.run(move || {
+            let _held = held;
+            work()
+        });
+        done.await
+    }
+}
+
+/// Adds without overflow: an unreachable limit is thirty years away.
+fn add(start: Instant, by: Duration) -> Instant {
+    start
+        .checked_add(by)
+        .unwrap_or_else(|| start + Duration::from_secs(30 * 365 * 86_400))
+}
+
+/// Counts blocking work in for as long as it lives, on whatever thread.
+struct BlockingMark(AttemptContext);
+
+impl BlockingMark {
+    fn new(context: AttemptContext) -> Self {
+        context.inner.blocking.fetch_add(1, Ordering::AcqRel);
+        Self(context)
+    }
+}
+
+impl Drop for BlockingMark {
+    fn drop(&mut self) {
+        self.0.inner.blocking.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What the runtime does with an attempt, out of the task's reach.
+impl AttemptContext {
+    /// Returns the attempt's number within the process.
+    pub(crate) fn key(&self) -> u64 {
+        self.inner.key
+    }
+
+    pub(crate) fn job(&self) -> &Job {
+        &self.inner.job
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn worker_context(&self) -> &Arc<WorkerContext> {
+        &self.inner.worker
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.inner.phase.load(Ordering::Acquire) {
+            0 => Phase::Unstarted,
+            1 => Phase::Sent,
+            2 => Phase::Started,
+            _ => Phase::Culprit,
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.inner.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Returns whether it waits in the mailbox of a task actor, or is in its handler.
+    pub(crate) fn is_in_mailbox(&self) -> bool {
+        self.phase() == Phase::Sent
+    }
+
+    /// Asks the task to stop.
+    pub(crate) fn cancel(&self) {
+        self.inner.cancelled.store(true, Ordering::Release);
+        self.inner.notify.notify_waiters();
+    }
+
+    /// Has the consumer drop the task's future at its next poll, which this wakes. The first reason stays.
+    pub(crate) fn abort(&self, reason: Abort) {
+        self.cancel();
+        let reason = reason as u8;
+        // Failing means that somebody else aborted it before: that one's reason holds.
+        let _ = self
+            .inner
+            .aborted
+            .compare_exchange(0, reason, Ordering::AcqRel, Ordering::Acquire);
+        self.inner.waker.wake();
+    }
+
+    /// Returns why the attempt was aborted, if it was.
+    pub(crate) fn aborted(&self) -> Option<Abort> {
+        match self.inner.aborted.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Abort::HardLimit),
+            2 => Some(Abort::Revoked),
+            _ => Some(Abort::Released),
+        }
+    }
+
+    /// Returns ready once the attempt was aborted, and wakes the task when that happens.
+    pub(crate) fn poll_aborted(&self, cx: &Context<'_>) -> Poll<Abort> {
+        self.inner.waker.register(cx.waker());
+        self.aborted().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Returns whether blocking work of it runs or waits, even if its future was dropped.
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.inner.blocking.load(Ordering::Acquire) > 0
+    }
+
+    /// Remembers the panic that killed the actor which had this attempt in its hands.
+    pub(crate) fn accuse(&self, panic: Option<SharedPanic>) {
+        self.set_phase(Phase::Culprit);
+        *self
+            .inner
+            .panic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = panic;
+    }
+
+    pub(crate) fn accusation(&self) -> Option<SharedPanic> {
+        self.inner
+            .panic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}

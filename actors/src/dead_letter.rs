@@ -1,0 +1,158 @@
+//! The dead-letter actor: copies what the broker buried to the store, then removes it from the broker.
+//!
+//! Invariant: a dead task is in the outbox, in the store, or in both, never in neither: the copy is committed before the
+//! removal, and both may be repeated. It also finishes revivals that a crash left half done. A store that is away is
+//! waited for; meanwhile the outbox grows and nothing is trimmed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use slog::{Logger, info, warn};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::backoff::Backoff;
+use crate::frame::FrameLimits;
+use crate::ids::BurialId;
+use crate::letters::letter_from;
+use crate::line::Link;
+use crate::messages::DeadArrived;
+use crate::outage::Outage;
+use crate::ports::{BrokerError, DeadFilter, DeadLetters, DeadStatus, StoreError};
+use crate::revival::{ReviveError, finish};
+
+/// How many letters are copied in one step.
+const STEP: u32 = 200;
+
+/// How long it waits for a bell before it looks by itself.
+const NET: Duration = Duration::from_secs(5);
+
+/// Copies dead tasks to the store. See the file's header.
+#[derive(Clone)]
+pub(crate) struct DeadLetter {
+    link: Link,
+    store: Arc<dyn DeadLetters>,
+    outage: Arc<Outage>,
+    limits: FrameLimits,
+    log: Logger,
+    nudge: Rc<Notify>,
+}
+
+/// What a dead-letter actor needs.
+#[derive(Clone)]
+pub(crate) struct DeadLetterSetup {
+    pub(crate) link: Link,
+    pub(crate) store: Arc<dyn DeadLetters>,
+    pub(crate) outage: Arc<Outage>,
+    pub(crate) limits: FrameLimits,
+}
+
+impl DeadLetter {
+    pub(crate) fn new(setup: DeadLetterSetup, log: Logger) -> Self {
+        let DeadLetterSetup {
+            link,
+            store,
+            outage,
+            limits,
+        } = setup;
+        Self {
+            link,
+            store,
+            outage,
+            limits,
+            log,
+            nudge: Rc::new(Notify::new()),
+        }
+    }
+
+    async fn keep_copying(self) {
+        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let mut failures = 0;
+        self.finish_revivals().await;
+        loop {
+            match self.copy().await {
+                Ok(copied) => {
+                    self.outage.answered();
+                    failures = 0;
+                    if copied < STEP as usize {
+                        let _either = timeout(NET, self.nudge.notified()).await;
+                    }
+                }
+                Err(error) => {
+                    self.outage.failed(&error);
+                    failures += 1;
+                    let delay = backoff.delay(failures, &mut rand::rng());
+                    tokio::time::sleep(delay).await;
+                }
+            }
+        }
+    }
+
+    /// Copies one step; returns how many dead tasks it found.
+    async fn copy(&self) -> Result<usize, CopyError> {
+        let dead = self
+            .link
+            .insist(|| self.link.broker.take_dead(STEP))
+            .await?;
+        if dead.is_empty() {
+            return Ok(0);
+        }
+        let burials: Vec<BurialId> = dead.iter().map(|task| task.burial).collect();
+        let letters = dead
+            .iter()
+            .map(|task| letter_from(task, &self.limits))
+            .collect();
+        self.store.insert(letters).await?;
+        self.link
+            .insist(|| self.link.broker.drop_dead(&burials))
+            .await?;
+        Ok(burials.len())
+    }
+
+    /// Finishes what a crash left between the decision to revive and its enqueue.
+    async fn finish_revivals(&self) {
+        let filter = DeadFilter {
+            status: Some(DeadStatus::Reviving),
+            ..DeadFilter::default()
+        };
+        let page = match self.store.list(&filter, None, STEP).await {
+            Ok(page) => page,
+            Err(error) => return self.outage.failed(&error),
+        };
+        for letter in page.letters {
+            match finish(&letter, &*self.store, &self.link.broker).await {
+                Ok(_) => info!(self.log, "finished a revival"; "dead_letter" => %letter.id),
+                Err(ReviveError::Broker(_) | ReviveError::Store(_)) => return,
+                Err(error) => warn!(self.log, "cannot finish a revival";
+                    "dead_letter" => %letter.id, "error" => %error),
+            }
+        }
+    }
+}
+
+/// Why a step was not done: neither loses anything.
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Actor for DeadLetter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.spawn(self.clone().keep_copying().into_actor(self));
+    }
+}
+
+impl Handler<DeadArrived> for DeadLetter {
+    type Result = ();
+
+    fn handle(&mut self, _: DeadArrived, _: &mut Context<Self>) {
+        self.nudge.notify_one();
+    }
+}

@@ -1,0 +1,358 @@
+//! The decisions about one delivery: whether it may start, and what its end means. Pure: clock readings and randomness
+//! are passed in, and what is returned is the settlement to make.
+//!
+//! `admit` before an attempt: readable? expired? revoked? known? `conclude` after it: done, again, later, never.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::context::{Abort, Job};
+use crate::envelope::Envelope;
+use crate::failure::{Failure, FailureKind, remember};
+use crate::frame::{FrameLimits, encode, encode_value};
+use crate::header::Header;
+use crate::ids::TaskId;
+use crate::lease::{FinalRecord, Outcome};
+use crate::panics::PanicReport;
+use crate::policy::{Limits, Policy};
+use crate::runner::AttemptEnd;
+use crate::state::{DeadReason, TaskState};
+use crate::task::{TaskError, Verdict};
+use crate::time::Timestamp;
+
+/// How long the final state of a task that somebody waits for is kept where results are off.
+pub const WANTED_TTL: Duration = Duration::from_secs(600);
+
+/// How long a task waits that no actor here could take, before it is fetched again.
+const UNAVAILABLE_DELAY: Duration = Duration::from_secs(5);
+
+/// How long a task of an unknown kind waits before a worker looks at it again.
+const UNKNOWN_DELAY: Duration = Duration::from_secs(2);
+
+/// What is known when a delivery arrives.
+#[derive(Debug)]
+pub(crate) struct Admission<'a> {
+    /// The broker's clock.
+    pub now: Timestamp,
+    /// The tasks that are revoked.
+    pub revoked: &'a HashSet<TaskId>,
+    /// The bounds of frames.
+    pub limits: &'a FrameLimits,
+    /// How long a task of an unknown kind is given back before it is buried.
+    pub unknown_grace: Duration,
+}
+
+/// Whether a delivery may start.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    /// It may.
+    Job(Box<Job>),
+    /// It ends here.
+    Settle(Outcome),
+}
+
+/// Decides whether a delivery may start. `is_known` tells whether a kind of task is registered here.
+pub(crate) fn admit(
+    frame: Vec<u8>,
+    admission: &Admission<'_>,
+    is_known: impl FnOnce(&Envelope) -> bool,
+) -> Admitted {
+    let bury = |reason, note: String| {
+        Admitted::Settle(Outcome::Bury {
+            frame: None,
+            reason,
+            note,
+            result: None,
+        })
+    };
+    let header = match Header::read(&frame) {
+        Ok(header) => header,
+        Err(error) => return bury(DeadReason::Undecodable, error.to_string()),
+    };
+    let wanted = |state| final_record(&header, state, Vec::new(), None);
+    if admission.revoked.contains(&header.id) {
+        return Admitted::Settle(Outcome::Cancel {
+            result: wanted(TaskState::Cancelled),
+        });
+    }
+    if header.expires_at.is_some_and(|at| at <= admission.now) {
+        return Admitted::Settle(Outcome::Expire {
+            result: wanted(TaskState::Expired),
+        });
+    }
+    let job = match Job::open(header, frame, admission.limits) {
+        Ok(job) => job,
+        Err((_, error)) => {
+            let size = error.is_size();
+            let reason = if size {
+                DeadReason::Oversized
+            } else {
+                DeadReason::Undecodable
+            };
+            return Admitted::Settle(bury_with(&header, None, reason, error.to_string(), None));
+        }
+    };
+    if is_known(&job.envelope) {
+        Admitted::Job(Box::new(job))
+    } else {
+        unknown(job, admission)
+    }
+}
+
+/// Gives a task of an unknown kind back, for workers that know it, until its grace is over.
+fn unknown(mut job: Job, admission: &Admission<'_>) -> Admitted {
+    let since = *job.envelope.unknown_since.get_or_insert(admission.now);
+    if admission.now.since(since) >= admission.unknown_grace {
+        let note = format!(
+            "no worker knew `{}` for {:?}",
+            job.envelope.task, admission.unknown_grace
+        );
+        let reason = DeadReason::UnknownTask;
+        return Admitted::Settle(bury_with(&job.header, None, reason, note, None));
+    }
+    let frame = encode(
+        job.header,
+        &job.envelope,
+        job.args(),
+        &unbounded(admission.limits),
+    )
+    .ok();
+    Admitted::Settle(Outcome::Release {
+        frame,
+        delay: UNKNOWN_DELAY,
+    })
+}
+
+/// Returns the end of a task that was revoked before it started.
+pub(crate) fn cancelled(header: &Header) -> Outcome {
+    Outcome::Cancel {
+        result: final_record(header, TaskState::Cancelled, Vec::new(), None),
+    }
+}
+
+/// What is known when an attempt has ended.
+#[derive(Debug)]
+pub(crate) struct Ended<'a> {
+    /// The delivery.
+    pub job: &'a Job,
+    /// What holds for the task.
+    pub limits: &'a Limits,
+    /// The policy of its kind.
+    pub policy: &'a Policy,
+    /// Whether its kind returns something worth keeping.
+    pub has_output: bool,
+    /// Why the runtime aborted it, if it did.
+    pub aborted: Option<Abort>,
+    /// The worker that ran it.
+    pub worker: &'a str,
+    /// The worker's clock.
+    pub now: Timestamp,
+    /// How long it ran.
+    pub elapsed: Duration,
+    /// The bounds of frames.
+    pub frame_limits: &'a FrameLimits,
+}
+
+/// Decides what the end of an attempt means for its task. `None` settles nothing: the delivery is not ours.
+pub(crate) fn conclude(end: AttemptEnd, ended: &Ended<'_>, rng: &mut impl Rng) -> Option<Outcome> {
+    let outcome = match end {
+        AttemptEnd::Returned(Ok(output)) => Outcome::Succeed {
+            result: ended.success(output),
+        },
+        AttemptEnd::Returned(Err(error)) => ended.failed(error, rng),
+        AttemptEnd::Panicked(report) => {
+            let failure = panic_failure(report);
+            ended.again(failure, None, rng)
+        }
+        AttemptEnd::Undecodable(note) => {
+            let failure = ended.stamp(Failure::new(FailureKind::Decode, note.clone()));
+            bury_with(
+                &ended.job.header,
+                None,
+                DeadReason::Undecodable,
+                note,
+                Some(&failure),
+            )
+        }
+        AttemptEnd::Unavailable => Outcome::Release {
+            frame: None,
+            delay: UNAVAILABLE_DELAY,
+        },
+        AttemptEnd::Aborted => match ended.aborted {
+            Some(Abort::HardLimit) => {
+                let note = format!("dropped at its hard limit of {:?}", ended.limits.hard);
+                ended.again(Failure::new(FailureKind::HardLimit, note), None, rng)
+            }
+            Some(Abort::Revoked) => cancelled(&ended.job.header),
+            Some(Abort::Released) | None => Outcome::release(),
+        },
+        AttemptEnd::Lost => return None,
+    };
+    Some(outcome)
+}
+
+impl Ended<'_> {
+    fn success(&self, output: Vec<u8>) -> Option<FinalRecord> {
+        let default = if self.has_output {
+            Policy::RESULT_TTL
+        } else {
+            Duration::ZERO
+        };
+        let ttl = self.limits.result_ttl.unwrap_or(default);
+        let mut header = self.job.header;
+        header.attempts = header.attempts.saturating_add(1);
+        final_record(&header, TaskState::Succeeded, output, Some(ttl))
+    }
+
+    fn failed(&self, error: TaskError, rng: &mut impl Rng) -> Outcome {
+        let verdict = match error.verdict {
+            Verdict::Retry if self.policy.is_permanent(error.error()) => Verdict::Permanent,
+            verdict => verdict,
+        };
+        let failure =
+            |kind| Failure::new(kind, error.error().to_string()).with_causes(causes(error.error()));
+        match verdict {
+            Verdict::Snooze(delay) => Outcome::Release { frame: None, delay },
+            Verdict::Permanent => {
+                let failure = self.stamp(failure(FailureKind::Permanent));
+                self.bury(failure, DeadReason::Permanent)
+            }
+            Verdict::Retry => self.again(failure(FailureKind::Error), None, rng),
+            Verdict::RetryAfter(delay) => self.again(failure(FailureKind::Error), Some(delay), rng),
+            Verdict::SoftLimit => self.again(failure(FailureKind::SoftLimit), None, rng),
+        }
+    }
+
+    /// Counts the failed attempt: another one if there is one left, else the grave.
+    fn again(&self, failure: Failure, delay: Option<Duration>, rng: &mut impl Rng) -> Outcome {
+        let failure = self.stamp(failure);
+        let attempt = failure.attempt;
+        if attempt >= self.limits.max_attempts {
+            return self.bury(failure, DeadReason::Exhausted);
+        }
+        let delay = delay.unwrap_or_else(|| self.policy.delay_after(attempt, rng));
+        Outcome::Retry {
+            frame: counted(self.job, failure, self.frame_limits),
+            delay,
+        }
+    }
+
+    fn bury(&self, failure: Failure, reason: DeadReason) -> Outcome {
+        let note = failure.message.clone();
+        let frame = counted(self.job, failure.clone(), self.frame_limits);
+        bury_with(&self.job.header, Some(frame), reason, note, Some(&failure))
+    }
+
+    fn stamp(&self, failure: Failure) -> Failure {
+        let attempt = self.job.header.attempts.saturating_add(1);
+        failure.of(attempt, self.worker, self.now, self.elapsed)
+    }
+}
+
+/// Decides what becomes of an attempt that blocks its thread beyond its hard limit: the watchdog settles it.
+pub(crate) fn conclude_blocked(ended: &Ended<'_>, rng: &mut impl Rng) -> Outcome {
+    let note = format!(
+        "blocked its thread beyond its hard limit of {:?}",
+        ended.limits.hard
+    );
+    ended.again(Failure::new(FailureKind::Blocked, note), None, rng)
+}
+
+fn panic_failure(report: PanicReport) -> Failure {
+    Failure::new(FailureKind::Panic, report.message).with_place(report.location, report.backtrace)
+}
+
+fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn bury_with(
+    header: &Header,
+    frame: Option<Vec<u8>>,
+    reason: DeadReason,
+    note: String,
+    failure: Option<&Failure>,
+) -> Outcome {
+    let body = failure
+        .and_then(|failure| encode_value(failure).ok())
+        .unwrap_or_default();
+    let mut counted = *header;
+    counted.attempts = failure.map_or(header.attempts, |failure| failure.attempt);
+    let result = final_record(&counted, TaskState::Dead, body, None);
+    Outcome::Bury {
+        frame,
+        reason,
+        note: crate::failure::cut(note, crate::failure::MAX_MESSAGE),
+        result,
+    }
+}
+
+/// Returns what is kept of a task that ended: nothing, unless it has a result to keep or somebody waits for its end.
+fn final_record(
+    header: &Header,
+    state: TaskState,
+    body: Vec<u8>,
+    ttl: Option<Duration>,
+) -> Option<FinalRecord> {
+    let ttl = ttl.unwrap_or_default();
+    let ttl = if header.want_outcome {
+        ttl.max(WANTED_TTL)
+    } else {
+        ttl
+    };
+    (!ttl.is_zero()).then_some(FinalRecord {
+        id: header.id,
+        state,
+        body,
+        attempts: header.attempts,
+        ttl,
+    })
+}
+
+/// Returns the frame with one more attempt counted and its failure remembered, as much of it as fits.
+fn counted(job: &Job, failure: Failure, limits: &FrameLimits) -> Vec<u8> {
+    let mut header = job.header;
+    header.attempts = failure.attempt;
+    let mut envelope = job.envelope.clone();
+    remember(&mut envelope.history, failure);
+    for _ in 0..3 {
+        if let Ok(frame) = encode(header, &envelope, job.args(), limits) {
+            return frame;
+        }
+        // Evidence gives way to the task: first the stack, then the causes, then all but the newest failure.
+        shrink(&mut envelope);
+    }
+    let mut frame = job.frame.clone();
+    let mut patched = Vec::with_capacity(crate::header::HEADER_LEN);
+    header.compressed = job.header.compressed;
+    header.write(&mut patched);
+    frame[..patched.len()].copy_from_slice(&patched);
+    frame
+}
+
+fn shrink(envelope: &mut Envelope) {
+    let newest = envelope.history.len().saturating_sub(1);
+    if let Some(failure) = envelope.history.get_mut(newest)
+        && failure.backtrace.take().is_some()
+    {
+        return;
+    }
+    envelope.history.drain(..newest);
+    for failure in &mut envelope.history {
+        failure.causes.clear();
+        failure.message = crate::failure::cut(std::mem::take(&mut failure.message), 200);
+    }
+}
+
+/// The limits for a frame that was accepted once and grows by a few bytes of ours.
+fn unbounded(limits: &FrameLimits) -> FrameLimits {
+    FrameLimits {
+        max_frame: usize::MAX,
+        max_body: usize::MAX,
+        max_depth: limits.max_depth,
+    }
+}

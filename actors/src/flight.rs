@@ -1,0 +1,108 @@
+//! One running attempt, as its consumer polls it.
+//!
+//! Notes which attempt has the thread while its code is polled, catches what it throws (its destructors included), and
+//! drops it for real when it is aborted. Invariant: after the end nothing of the task's future is left.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::context::AttemptContext;
+use crate::lane::LaneGauge;
+use crate::panics::catch_call;
+use crate::runner::AttemptEnd;
+use crate::table::AttemptTable;
+
+/// A running attempt. Completes with itself taken apart.
+pub(crate) struct Flight {
+    tag: u64,
+    context: AttemptContext,
+    body: Option<LocalBoxFuture<'static, AttemptEnd>>,
+    gauge: Arc<LaneGauge>,
+    table: Arc<AttemptTable>,
+}
+
+/// An attempt that ended.
+pub(crate) struct Landed {
+    pub(crate) tag: u64,
+    pub(crate) context: AttemptContext,
+    pub(crate) end: AttemptEnd,
+    /// The table of the incarnation that started it; a later one must not settle it.
+    pub(crate) table: Arc<AttemptTable>,
+}
+
+impl Flight {
+    pub(crate) fn new(
+        tag: u64,
+        context: AttemptContext,
+        body: LocalBoxFuture<'static, AttemptEnd>,
+        gauge: Arc<LaneGauge>,
+        table: Arc<AttemptTable>,
+    ) -> Self {
+        Self {
+            tag,
+            context,
+            body: Some(body),
+            gauge,
+            table,
+        }
+    }
+
+    /// Drops the task's future; a destructor that panics makes the end a panic.
+    fn drop_body(&mut self, end: AttemptEnd) -> AttemptEnd {
+        let body = self.body.take();
+        self.gauge.enter(self.context.key());
+        let dropped = catch_call(|| drop(body));
+        self.gauge.leave();
+        match (dropped, end) {
+            // Its work was done, or it was ended from outside: a destructor changes neither.
+            (Ok(()), end) | (Err(_), end @ AttemptEnd::Aborted) => end,
+            (Err(panic), _) => AttemptEnd::Panicked(panic),
+        }
+    }
+}
+
+impl Future for Flight {
+    type Output = Landed;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed> {
+        let this = &mut *self;
+        let end = if this.context.poll_aborted(cx).is_ready() {
+            AttemptEnd::Aborted
+        } else {
+            let Some(body) = this.body.as_mut() else {
+                return Poll::Pending;
+            };
+            this.gauge.enter(this.context.key());
+            let polled = catch_call(|| body.as_mut().poll(cx));
+            this.gauge.leave();
+            match polled {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(end)) => end,
+                Err(panic) => AttemptEnd::Panicked(panic),
+            }
+        };
+        let end = this.drop_body(end);
+        let (tag, context) = (this.tag, this.context.clone());
+        Poll::Ready(Landed {
+            tag,
+            context,
+            end,
+            table: Arc::clone(&this.table),
+        })
+    }
+}
+
+impl Drop for Flight {
+    /// A consumer that ends drops its flights: what the task's destructors throw must not end the lane's thread.
+    fn drop(&mut self) {
+        let body = self.body.take();
+        if body.is_some() {
+            // Nobody is left to tell; the hook has recorded nothing outside of the guard.
+            drop(catch_call(|| drop(body)));
+        }
+    }
+}

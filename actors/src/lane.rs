@@ -1,0 +1,228 @@
+//! Lanes: one arbiter (thread) each, on which consumers share their thread with the task actors they feed.
+//!
+//! A lane's thread can be blocked by a task that never yields, and then nothing on it answers. So what others must know
+//! of it stands on a [`Board`] that any thread can read: which attempt is being polled, and what its consumers hold.
+//! A blocked thread is never joined and never waited for; the lane gets a fresh one and the old one is *retired*.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix_rt::{Arbiter, ArbiterHandle};
+
+use crate::context::AttemptContext;
+use crate::table::AttemptTable;
+use crate::time::Clock;
+
+/// How many threads an arbiter's own blocking pool may have; user code has [`BlockingPool`](crate::blocking::BlockingPool).
+const ARBITER_BLOCKING_THREADS: usize = 2;
+
+/// What is known of one thread of one lane.
+#[derive(Debug)]
+pub(crate) struct LaneGauge {
+    pub(crate) lane: u16,
+    /// 1 for the lane's first thread, one more for each replacement.
+    pub(crate) generation: u64,
+    pub(crate) arbiter: ArbiterHandle,
+    /// The key of the attempt that is being polled; 0 for none.
+    polling: AtomicU64,
+    /// A replacement has taken over.
+    retired: AtomicBool,
+    /// The watchdog finds that it does not answer.
+    blocked: AtomicBool,
+    /// When it last answered a ping, in milliseconds since boot.
+    answered_ms: AtomicU64,
+    tables: Mutex<Vec<Arc<AttemptTable>>>,
+    /// Lives as long as the thread's loop does.
+    alive: std::sync::Weak<()>,
+}
+
+impl LaneGauge {
+    /// Returns whether the thread's loop has ended, so that nothing on it will ever answer.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.alive.strong_count() == 0
+    }
+
+    /// Notes which attempt is being polled.
+    pub(crate) fn enter(&self, key: u64) {
+        self.polling.store(key, Ordering::Relaxed);
+    }
+
+    /// Notes that no attempt is being polled.
+    pub(crate) fn leave(&self) {
+        self.polling.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_table(&self, table: Arc<AttemptTable>) {
+        lock(&self.tables).push(table);
+    }
+
+    pub(crate) fn tables(&self) -> Vec<Arc<AttemptTable>> {
+        lock(&self.tables).clone()
+    }
+
+    pub(crate) fn remove_table(&self, table: &Arc<AttemptTable>) {
+        lock(&self.tables).retain(|other| !Arc::ptr_eq(other, table));
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Notes whether it answers; returns whether that changed.
+    pub(crate) fn set_blocked(&self, blocked: bool) -> bool {
+        self.blocked.swap(blocked, Ordering::AcqRel) != blocked
+    }
+
+    /// Notes an answer to a ping.
+    pub(crate) fn answer(&self, since_boot: Duration) {
+        self.answered_ms
+            .store(crate::time::millis(since_boot), Ordering::Release);
+    }
+
+    /// Returns how long it has not answered.
+    pub(crate) fn silent_for(&self, since_boot: Duration) -> Duration {
+        let answered = Duration::from_millis(self.answered_ms.load(Ordering::Acquire));
+        since_boot.saturating_sub(answered)
+    }
+
+    /// Returns the attempt whose code is on the thread, where that can be told: the one being polled, else the oldest
+    /// that waits in the mailbox of a task actor.
+    pub(crate) fn culprit(&self) -> Option<AttemptContext> {
+        let running = self.tables().into_iter().flat_map(|table| table.running());
+        let running: Vec<AttemptContext> = running.map(|(_, context)| context).collect();
+        let polled = self.polling.load(Ordering::Relaxed);
+        let by_key = running
+            .iter()
+            .find(|context| polled != 0 && context.key() == polled);
+        let in_hand = || {
+            running
+                .iter()
+                .filter(|c| c.is_in_mailbox())
+                .min_by_key(|c| c.key())
+        };
+        by_key.or_else(in_hand).cloned()
+    }
+}
+
+/// All threads of all lanes that still matter.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    gauges: Arc<Mutex<Vec<Arc<LaneGauge>>>>,
+}
+
+impl Board {
+    pub(crate) fn gauges(&self) -> Vec<Arc<LaneGauge>> {
+        lock(&self.gauges).clone()
+    }
+
+    /// Forgets a retired thread that holds nothing any more.
+    pub(crate) fn forget(&self, gauge: &Arc<LaneGauge>) {
+        lock(&self.gauges).retain(|other| !Arc::ptr_eq(other, gauge));
+    }
+}
+
+/// Where the current thread of one lane is found. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct LaneSeat {
+    lane: u16,
+    board: Board,
+    clock: Arc<dyn Clock>,
+    current: Arc<Mutex<Option<Arc<LaneGauge>>>>,
+}
+
+impl LaneSeat {
+    /// Creates the seat of lane `lane`, still without a thread.
+    #[must_use]
+    pub fn new(lane: u16, board: Board, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            lane,
+            board,
+            clock,
+            current: Arc::default(),
+        }
+    }
+
+    /// Returns the lane's number, from 0.
+    #[must_use]
+    pub const fn lane(&self) -> u16 {
+        self.lane
+    }
+
+    /// Starts a fresh thread for the lane and retires the one before. Call it inside an actix system.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn fresh(&self) -> io::Result<ArbiterHandle> {
+        let generation = self.gauge().map_or(1, |gauge| gauge.generation + 1);
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(ARBITER_BLOCKING_THREADS)
+                .build()
+        };
+        let arbiter = Arbiter::try_with_tokio_rt(runtime)?.handle();
+        let alive = Arc::new(());
+        let weak = Arc::downgrade(&alive);
+        // Dropped with the loop, whenever that ends.
+        arbiter.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+        });
+        let gauge = Arc::new(LaneGauge {
+            lane: self.lane,
+            generation,
+            arbiter: arbiter.clone(),
+            polling: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            answered_ms: AtomicU64::new(0),
+            tables: Mutex::default(),
+            alive: weak,
+        });
+        gauge.answer(self.clock.since_boot());
+        lock(&self.board.gauges).push(Arc::clone(&gauge));
+        self.retire();
+        *lock(&self.current) = Some(gauge);
+        Ok(arbiter)
+    }
+
+    /// Retires the lane's thread: it ends when it can; nobody waits for it.
+    pub fn retire(&self) {
+        if let Some(gauge) = lock(&self.current).take() {
+            gauge.retired.store(true, Ordering::Release);
+            gauge.arbiter.stop();
+        }
+    }
+
+    /// Returns the lane's thread, for what is to live on it.
+    ///
+    /// # Errors
+    /// When the lane has no thread yet.
+    pub fn current(&self) -> io::Result<ArbiterHandle> {
+        let gauge = self
+            .gauge()
+            .ok_or_else(|| io::Error::other("the lane has no thread"))?;
+        Ok(gauge.arbiter.clone())
+    }
+
+    /// Returns whether no attempt is being polled on the lane's thread at this instant.
+    pub(crate) fn is_free(&self) -> bool {
+        self.gauge()
+            .is_some_and(|gauge| gauge.polling.load(Ordering::Relaxed) == 0)
+    }
+
+    pub(crate) fn gauge(&self) -> Option<Arc<LaneGauge>> {
+        lock(&self.current).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Guarded values are replaced whole, so a poisoned one is still right.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,415 @@
+//! Permits: how many attempts run at once in the process, shared fairly by the consumers of all queues.
+//!
+//! Each consumer has a *seat*. A permit is one running attempt. While no other queue waits, a queue may take what is
+//! free; as soon as one waits, each queue gets its weighted share, and permits that come back go first to the queue
+//! that has the fewest for its weight, so that no queue starves. A queue's own cap always holds. One grant is at most
+//! half of what is free (at least one), so that the consumers of one queue on several lanes share the work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use crate::ids::QueueName;
+
+/// How a queue takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueShare {
+    /// Its share against the others', 1 to 100. Default 1.
+    pub weight: u32,
+    /// The most attempts of it at once; `None` is as many as the process has.
+    pub cap: Option<usize>,
+}
+
+impl Default for QueueShare {
+    fn default() -> Self {
+        Self {
+            weight: 1,
+            cap: None,
+        }
+    }
+}
+
+/// The permits of a process. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Permits {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    total: usize,
+    free: usize,
+    max_prefetched: usize,
+    prefetched: usize,
+    queues: HashMap<QueueName, Queue>,
+    next_seat: u64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    share: QueueShare,
+    active: usize,
+    /// Seats that want a permit and got none, with what wakes them.
+    waiting: HashMap<u64, Arc<Notify>>,
+}
+
+/// The part of one consumer. Gives everything back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    permits: Permits,
+    queue: QueueName,
+    id: u64,
+    wake: Arc<Notify>,
+    held: usize,
+    prefetched: usize,
+    waiting: bool,
+}
+
+impl Permits {
+    /// Creates `total` permits (0 counts as 1) and room for `max_prefetched` deliveries that wait for one.
+    #[must_use]
+    pub fn new(total: usize, max_prefetched: usize, shares: &[(QueueName, QueueShare)]) -> Self {
+        let total = total.max(1);
+        let queues = shares
+            .iter()
+            .map(|(name, share)| (name.clone(), Queue::new(*share)))
+            .collect();
+        let shared = Shared {
+            total,
+            free: total,
+            max_prefetched,
+            prefetched: 0,
+            queues,
+            next_seat: 0,
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+        }
+    }
+
+    /// Returns how many permits there are and how many are free.
+    #[must_use]
+    pub fn totals(&self) -> (usize, usize) {
+        let shared = self.lock();
+        (shared.total, shared.free)
+    }
+
+    pub(crate) fn seat(&self, queue: &QueueName) -> Seat {
+        let mut shared = self.lock();
+        shared.next_seat += 1;
+        let id = shared.next_seat;
+        shared
+            .queues
+            .entry(queue.clone())
+            .or_insert_with(|| Queue::new(QueueShare::default()));
+        drop(shared);
+        let wake = Arc::new(Notify::new());
+        let queue = queue.clone();
+        Seat {
+            permits: self.clone(),
+            queue,
+            id,
+            wake,
+            held: 0,
+            prefetched: 0,
+            waiting: false,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // Counts are changed whole before anything can panic.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn new(share: QueueShare) -> Self {
+        let share = QueueShare {
+            weight: share.weight.max(1),
+            ..share
+        };
+        Self {
+            share,
+            active: 0,
+            waiting: HashMap::new(),
+        }
+    }
+
+    fn cap(&self, total: usize) -> usize {
+        self.share.cap.unwrap_or(total).min(total)
+    }
+
+    /// Orders queues by who has the fewest permits for its weight.
+    fn is_behind(&self, other: &Self) -> bool {
+        self.active * other.share.weight as usize <= other.active * self.share.weight as usize
+    }
+}
+
+impl Shared {
+    /// Returns how many permits a queue that wants `want` gets now.
+    fn grant(&self, name: &QueueName, want: usize) -> usize {
+        let Some(queue) = self.queues.get(name) else {
+            return 0;
+        };
+        let room = queue.cap(self.total).saturating_sub(queue.active);
+        let spread = self.free.div_ceil(2);
+        let granted = want.min(room).min(spread);
+        match self.fair_share(name) {
+            Some(share) => granted.min(share.saturating_sub(queue.active)),
+            None => granted,
+        }
+    }
+
+    /// Returns the weighted share of a queue while another one waits; `None` while none does.
+    fn fair_share(&self, name: &QueueName) -> Option<usize> {
+        let contended = self.queues.iter().any(|(other, queue)| {
+            other != name && !queue.waiting.is_empty() && queue.active < queue.cap(self.total)
+        });
+        if !contended {
+            return None;
+        }
+        let takes_part = |queue: &&Queue| queue.active > 0 || !queue.waiting.is_empty();
+        let own = self.queues.get(name)?;
+        let mut weights: u64 = self
+            .queues
+            .values()
+            .filter(takes_part)
+            .map(|q| u64::from(q.share.weight))
+            .sum();
+        if !takes_part(&own) {
+            weights += u64::from(own.share.weight);
+        }
+        let share = self.total as u64 * u64::from(own.share.weight) / weights.max(1);
+        Some(usize::try_from(share).unwrap_or(usize::MAX).max(1))
+    }
+
+    /// Wakes seats of the waiting queue that is furthest behind; each tries for itself.
+    fn wake_next(&mut self) {
+        let total = self.total;
+        let waiting = self
+            .queues
+            .values()
+            .filter(|queue| !queue.waiting.is_empty() && queue.active < queue.cap(total));
+        let next = waiting.reduce(|best, queue| if queue.is_behind(best) { queue } else { best });
+        if let Some(queue) = next {
+            queue.waiting.values().for_each(|wake| wake.notify_one());
+        }
+    }
+}
+
+impl Seat {
+    /// Takes up to `want` permits; returns how many it got. Getting fewer than wanted puts the seat on the waiting list.
+    pub(crate) fn acquire(&mut self, want: usize) -> usize {
+        if want == 0 {
+            self.stop_waiting();
+            return 0;
+        }
+        let mut shared = self.permits.lock();
+        let granted = shared.grant(&self.queue, want);
+        shared.free -= granted;
+        let waits = granted == 0;
+        if let Some(queue) = shared.queues.get_mut(&self.queue) {
+            queue.active += granted;
+            if waits {
+                queue.waiting.insert(self.id, Arc::clone(&self.wake));
+            } else if self.waiting {
+                queue.waiting.remove(&self.id);
+            }
+        }
+        if granted > 0 && shared.free > 0 {
+            // Whoever is next may have been woken by the same return and found this one in its way.
+            shared.wake_next();
+        }
+        drop(shared);
+        self.waiting = waits;
+        self.held += granted;
+        granted
+    }
+
+    /// Gives `count` permits back.
+    pub(crate) fn release(&mut self, count: usize) {
+        let count = count.min(self.held);
+        if count == 0 {
+            return;
+        }
+        self.held -= count;
+        let mut shared = self.permits.lock();
+        shared.free += count;
+        if let Some(queue) = shared.queues.get_mut(&self.queue) {
+            queue.active -= count;
+        }
+        shared.wake_next();
+    }
+
+    /// Takes up to `want` places for deliveries that wait for a permit; returns how many it got.
+    pub(crate) fn reserve(&mut self, want: usize) -> usize {
+        if want == 0 {
+            return 0;
+        }
+        let mut shared = self.permits.lock();
+        let granted = want.min(shared.max_prefetched.saturating_sub(shared.prefetched));
+        shared.prefetched += granted;
+        self.prefetched += granted;
+        granted
+    }
+
+    /// Gives `count` places back.
+    pub(crate) fn unreserve(&mut self, count: usize) {
+        let count = count.min(self.prefetched);
+        if count > 0 {
+            self.prefetched -= count;
+            self.permits.lock().prefetched -= count;
+        }
+    }
+
+    /// Returns how many permits it holds.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Returns how many places for waiting deliveries it holds.
+    pub(crate) fn reserved(&self) -> usize {
+        self.prefetched
+    }
+
+    /// Returns whether another queue waits for a permit: then permits are given back rather than kept for the next task.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.permits.lock().fair_share(&self.queue).is_some()
+    }
+
+    /// Completes when permits came back that this seat may try for.
+    pub(crate) fn available(&self) -> Notified<'_> {
+        self.wake.notified()
+    }
+
+    /// Says that it wants no permit now.
+    pub(crate) fn stop_waiting(&mut self) {
+        if self.waiting {
+            self.waiting = false;
+            let mut shared = self.permits.lock();
+            if let Some(queue) = shared.queues.get_mut(&self.queue) {
+                queue.waiting.remove(&self.id);
+            }
+            shared.wake_next();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stop_waiting();
+        self.release(self.held);
+        self.unreserve(self.prefetched);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn queue(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    fn acquire_all(seat: &mut Seat, want: usize) -> usize {
+        let mut got = 0;
+        loop {
+            let more = seat.acquire(want - got);
+            got += more;
+            if more == 0 || got == want {
+                return got;
+            }
+        }
+    }
+
+    #[test]
+    fn an_only_queue_takes_everything_and_a_waiting_one_gets_its_share_back() {
+        let permits = Permits::new(8, 16, &[]);
+        let (mut a, mut b) = (permits.seat(&queue("a")), permits.seat(&queue("b")));
+        assert_eq!(acquire_all(&mut a, 100), 8);
+        assert_eq!(b.acquire(100), 0);
+        assert!(a.is_contended() && !b.is_contended());
+        a.release(1);
+        assert_eq!(a.acquire(1), 0, "a is above its share while b waits");
+        assert_eq!(b.acquire(100), 1);
+        a.release(7);
+        a.acquire(100);
+        b.acquire(100);
+        assert!(a.held() >= 1 && b.held() >= 1);
+    }
+
+    #[test]
+    fn weights_and_caps_hold() {
+        let shares = [
+            (
+                queue("a"),
+                QueueShare {
+                    weight: 3,
+                    cap: None,
+                },
+            ),
+            (
+                queue("b"),
+                QueueShare {
+                    weight: 1,
+                    cap: Some(1),
+                },
+            ),
+        ];
+        let permits = Permits::new(8, 16, &shares);
+        let (mut a, mut b) = (permits.seat(&queue("a")), permits.seat(&queue("b")));
+        assert_eq!(acquire_all(&mut b, 5), 1);
+        assert_eq!(
+            acquire_all(&mut a, 100),
+            7,
+            "a capped queue that is full does not hold others back"
+        );
+    }
+
+    #[test]
+    fn a_dropped_seat_gives_back_what_it_held() {
+        let permits = Permits::new(4, 4, &[]);
+        let mut seat = permits.seat(&queue("a"));
+        acquire_all(&mut seat, 4);
+        assert_eq!(seat.reserve(10), 4);
+        drop(seat);
+        assert_eq!(permits.totals(), (4, 4));
+        assert_eq!(permits.seat(&queue("b")).reserve(10), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn permits_are_never_made_up_and_never_lost(
+            steps in proptest::collection::vec((0_usize..4, 0_usize..9, any::<bool>()), 0..200),
+        ) {
+            let permits = Permits::new(7, 14, &[(queue("q1"), QueueShare { weight: 5, cap: Some(3) })]);
+            let mut seats: Vec<Seat> =
+                ["q0", "q1", "q2", "q1"].iter().map(|q| permits.seat(&queue(q))).collect();
+            for (seat, count, take) in steps {
+                if take { seats[seat].acquire(count); } else { seats[seat].release(count); }
+                let held: usize = seats.iter().map(Seat::held).sum();
+                prop_assert_eq!(held + permits.totals().1, 7);
+                prop_assert!(seats[1].held() + seats[3].held() <= 3);
+            }
+        }
+
+        #[test]
+        fn every_waiting_queue_is_served_when_permits_keep_coming_back(rounds in 10_usize..60) {
+            let permits = Permits::new(4, 8, &[]);
+            let mut seats: Vec<Seat> = ["a", "b", "c"].iter().map(|q| permits.seat(&queue(q))).collect();
+            let mut served = [0; 3];
+            for _ in 0..rounds {
+                for (seat, served) in seats.iter_mut().zip(&mut served) {
+                    *served += seat.acquire(4);
+                }
+                for seat in &mut seats {
+                    seat.release(1);
+                }
+            }
+            prop_assert!(served.iter().all(|s| *s >= rounds / 8), "{served:?}");
+        }
+    }
+}

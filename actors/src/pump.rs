@@ -1,0 +1,557 @@
+//! The pump: what a consumer does, as one loop over values it owns.
+//!
+//! Fetch, admit, launch, conclude, settle. One numbered call is outstanding at a time; what finishes meanwhile travels
+//! with the next one, so batches grow with the load and a lone task is never delayed. The pump fetches no more than it
+//! has permits for, plus a prefetch that follows how much it finished lately: tasks that take long are not prefetched,
+//! so they stay where an idle worker can get them.
+
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use slog::{debug, error, info, warn};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::consumer::{ConsumerSetup, Control, Mode};
+use crate::context::{Abort, AttemptContext, Job};
+use crate::execution::{Admission, Admitted, Ended, admit, conclude};
+use crate::flight::{Flight, Landed};
+use crate::ids::TaskId;
+use crate::lease::{Exchanged, MAX_BATCH, Outcome, Settlement};
+use crate::line::{Answer, Line};
+use crate::permits::Seat;
+use crate::ports::BrokerError;
+use crate::registry::Entry;
+use crate::runner::{AttemptEnd, Runner};
+use crate::time::{Timestamp, millis};
+
+/// How many jobs are looked at before the loop returns to its other duties.
+const TURN: usize = 256;
+
+/// Numbers attempts within the process; 0 is nobody.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
+/// Why a pump ended.
+#[derive(Debug)]
+pub(crate) enum PumpExit {
+    /// It was told to, and holds nothing any more.
+    Drained,
+    /// It cannot go on.
+    Failed(BrokerError),
+}
+
+/// What happened next.
+enum Step {
+    Answer(Answer),
+    Landed(Landed),
+    Nudge,
+}
+
+/// The state of one consumer. See the file's header.
+pub(crate) struct Pump {
+    setup: Arc<ConsumerSetup>,
+    control: Rc<Control>,
+    line: Line,
+    seat: Seat,
+    pending: Option<LocalBoxFuture<'static, Answer>>,
+    open: bool,
+    closed: bool,
+    /// Whether the queue may have ready tasks that were not fetched.
+    hungry: bool,
+    /// Whether a look was asked for while a call was outstanding: its reply may be older than what there is to see.
+    look_again: bool,
+    /// Whether another suspect was in the gate when it was last tried.
+    gate_shut: bool,
+    finished: Vec<Settlement>,
+    waiting: VecDeque<(u64, Box<Job>)>,
+    suspects: VecDeque<(u64, Box<Job>)>,
+    flights: FuturesUnordered<Flight>,
+    /// Aborted, but their blocking work still runs: given back last.
+    lingering: Vec<u64>,
+    revoked: HashSet<TaskId>,
+    revocations: u64,
+    landed_since_call: usize,
+    rng: StdRng,
+}
+
+impl Drop for Pump {
+    /// Leaves what it still holds to the watchdog.
+    fn drop(&mut self) {
+        self.line.table.orphan();
+    }
+}
+
+impl Pump {
+    pub(crate) fn new(setup: Arc<ConsumerSetup>, control: Rc<Control>) -> Self {
+        let line = setup.new_line();
+        let seat = setup.permits.seat(&setup.queue);
+        let pending = Some(line.open(&setup.link));
+        setup.gauge.add_table(Arc::clone(&line.table));
+        Self {
+            line,
+            seat,
+            pending,
+            setup,
+            control,
+            open: false,
+            closed: false,
+            hungry: true,
+            look_again: false,
+            gate_shut: false,
+            finished: Vec::new(),
+            waiting: VecDeque::new(),
+            suspects: VecDeque::new(),
+            flights: FuturesUnordered::new(),
+            lingering: Vec::new(),
+            revoked: HashSet::new(),
+            revocations: 0,
+            landed_since_call: 0,
+            rng: StdRng::from_rng(&mut rand::rng()),
+        }
+    }
+
+    /// Runs until it is drained or cannot go on.
+    pub(crate) async fn run(mut self) -> PumpExit {
+        loop {
+            self.heed_control();
+            self.launch();
+            self.call();
+            if self.closed {
+                self.setup.gauge.remove_table(&self.line.table);
+                return PumpExit::Drained;
+            }
+            let step = self.next_step().await;
+            if let Err(error) = self.apply(step) {
+                return PumpExit::Failed(error);
+            }
+        }
+    }
+
+    async fn next_step(&mut self) -> Step {
+        let Self {
+            pending,
+            flights,
+            control,
+            seat,
+            setup,
+            gate_shut,
+            ..
+        } = self;
+        let answer = async {
+            match pending {
+                Some(answer) => answer.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Step::Answer(answer),
+            Some(landed) = flights.next(), if !flights.is_empty() => Step::Landed(landed),
+            () = control.changed() => Step::Nudge,
+            () = seat.available() => Step::Nudge,
+            () = setup.gate.changed(), if *gate_shut => Step::Nudge,
+        }
+    }
+
+    fn apply(&mut self, step: Step) -> Result<(), BrokerError> {
+        match step {
+            Step::Answer(answer) => {
+                self.pending = None;
+                self.answered(answer)?;
+            }
+            Step::Landed(landed) => {
+                self.land(landed);
+                for _ in 0..TURN {
+                    let Some(Some(landed)) = self.flights.next().now_or_never() else {
+                        break;
+                    };
+                    self.land(landed);
+                }
+                if self.seat.is_contended() {
+                    // Others wait: what is free goes back and is asked for again in turn.
+                    self.seat.release(self.idle_permits());
+                }
+            }
+            Step::Nudge => {}
+        }
+        Ok(())
+    }
+
+    /// Does what was asked of the consumer since the last turn.
+    fn heed_control(&mut self) {
+        if self.control.take_look() {
+            self.hungry = true;
+            self.look_again = self.pending.is_some();
+        }
+        if self.control.take_revocations() && self.open && self.pending.is_none() {
+            self.pending = Some(self.line.revocations(&self.setup.link, None));
+        }
+        if self.setup.gauge.is_retired() && self.control.mode() == Mode::Running {
+            self.control.set_mode(Mode::Draining);
+        }
+        match self.control.mode() {
+            Mode::Running => {}
+            Mode::Draining => self.give_back_unstarted(),
+            Mode::GivingBack => {
+                self.give_back_unstarted();
+                for flight in self.line.table.running() {
+                    flight.1.abort(Abort::Released);
+                }
+            }
+        }
+    }
+
+    fn give_back_unstarted(&mut self) {
+        for (tag, _) in self.waiting.drain(..).chain(self.suspects.drain(..)) {
+            if self.line.table.finish(tag) {
+                self.finished.push(Settlement {
+                    tag,
+                    outcome: Outcome::release(),
+                });
+            }
+        }
+        self.seat.unreserve(self.seat.reserved());
+    }
+
+    /// Starts waiting jobs as far as there are permits.
+    fn launch(&mut self) {
+        while !self.waiting.is_empty() {
+            if self.idle_permits() == 0 && self.seat.acquire(self.waiting.len()) == 0 {
+                break;
+            }
+            if let Some((tag, job)) = self.waiting.pop_front() {
+                self.start(tag, job, None);
+            }
+        }
+        self.gate_shut = false;
+        while !self.suspects.is_empty() {
+            let Some(gate) = self.setup.gate.try_enter() else {
+                self.gate_shut = true;
+                break;
+            };
+            if self.idle_permits() == 0 && self.seat.acquire(1) == 0 {
+                break;
+            }
+            if let Some((tag, job)) = self.suspects.pop_front() {
+                self.start(tag, job, Some(gate));
+            }
+        }
+    }
+
+    fn start(&mut self, tag: u64, job: Box<Job>, gate: Option<OwnedSemaphorePermit>) {
+        let Some((entry, runner)) = self.setup.kind_of(&job.envelope.task) else {
+            return;
+        };
+        let limits = entry.policy.limits_for(&job.envelope.overrides);
+        let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+        let worker = Arc::clone(&self.setup.worker);
+        let now = (worker, Instant::now());
+        let context = AttemptContext::new(key, *job, self.setup.queue.clone(), limits, now);
+        if !self.line.table.start(tag, &context) {
+            return;
+        }
+        self.setup.started(&context);
+        let body: LocalBoxFuture<'static, AttemptEnd> = match gate {
+            None => runner.start(context.clone()),
+            Some(gate) => self.marked(tag, context.clone(), runner, gate),
+        };
+        let gauge = Arc::clone(&self.setup.gauge);
+        let table = Arc::clone(&self.line.table);
+        self.flights
+            .push(Flight::new(tag, context, body, gauge, table));
+    }
+
+    /// Runs a suspect: alone of its kind in the process, and not before its start mark is written.
+    fn marked(
+        &self,
+        tag: u64,
+        context: AttemptContext,
+        runner: Arc<dyn Runner>,
+        gate: OwnedSemaphorePermit,
+    ) -> LocalBoxFuture<'static, AttemptEnd> {
+        let (link, place) = (self.setup.link.clone(), self.line.table.place(tag));
+        Box::pin(async move {
+            let _gate = gate;
+            match link.insist(|| link.broker.mark_started(&place)).await {
+                Ok(true) => runner.start(context).await,
+                Ok(false) | Err(_) => AttemptEnd::Lost,
+            }
+        })
+    }
+
+    fn idle_permits(&self) -> usize {
+        self.seat.held().saturating_sub(self.flights.len())
+    }
+
+    /// Makes the next call, if there is a reason for one and none is outstanding.
+    fn call(&mut self) {
+        if self.pending.is_some() || !self.open {
+            return;
+        }
+        if self.control.mode() != Mode::Running {
+            return self.call_for_the_last_time();
+        }
+        let want = if self.hungry {
+            self.appetite()
+        } else {
+            self.idle_permits()
+        };
+        let want = u32::try_from(want).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+        if self.finished.is_empty() && (want == 0 || !self.hungry) {
+            self.seat.release(self.idle_permits());
+            if !self.hungry && self.waiting.is_empty() && self.suspects.is_empty() {
+                self.seat.stop_waiting();
+            }
+            return;
+        }
+        self.exchange(want);
+    }
+
+    /// Settles the rest, and closes the incarnation when nothing is left.
+    fn call_for_the_last_time(&mut self) {
+        if !self.finished.is_empty() {
+            return self.exchange(0);
+        }
+        if !self.flights.is_empty() {
+            return;
+        }
+        for tag in std::mem::take(&mut self.lingering) {
+            self.finished.push(Settlement {
+                tag,
+                outcome: Outcome::release(),
+            });
+        }
+        if self.finished.is_empty() {
+            self.pending = Some(self.line.close(&self.setup.link));
+        } else {
+            self.exchange(0);
+        }
+    }
+
+    fn exchange(&mut self, want: u32) {
+        let settlements = if self.finished.len() <= MAX_BATCH as usize {
+            std::mem::take(&mut self.finished)
+        } else {
+            self.finished.drain(..MAX_BATCH as usize).collect()
+        };
+        self.landed_since_call = 0;
+        self.pending = Some(self.line.exchange(&self.setup.link, settlements, want));
+    }
+
+    /// Returns how many tasks to fetch: one for each permit that is free, and a prefetch of up to twice what finished
+    /// since the last call, as far as the process has room.
+    fn appetite(&mut self) -> usize {
+        let batch = MAX_BATCH as usize;
+        let idle = self.idle_permits();
+        self.seat
+            .acquire(batch.saturating_sub(idle + self.waiting.len()));
+        let ahead = (2 * self.landed_since_call).min(batch);
+        self.seat
+            .reserve(ahead.saturating_sub(self.seat.reserved()));
+        let room = self
+            .seat
+            .reserved()
+            .saturating_sub(self.waiting.len() + self.suspects.len());
+        self.idle_permits() + room
+    }
+
+    fn answered(&mut self, answer: Answer) -> Result<(), BrokerError> {
+        match answer {
+            Answer::Opened(Ok(())) => {
+                self.open = true;
+                self.line.table.set_opened();
+            }
+            Answer::Exchanged(Ok(reply)) => {
+                self.line
+                    .table
+                    .add(reply.deliveries.iter().map(|delivery| delivery.tag));
+                if reply.revocations == self.revocations {
+                    self.receive(reply);
+                } else {
+                    self.pending = Some(self.line.revocations(&self.setup.link, Some(reply)));
+                }
+            }
+            Answer::Revocations(reply, Ok((version, revoked))) => {
+                self.revocations = version;
+                self.revoked = revoked.into_iter().collect();
+                self.cancel_revoked();
+                if let Some(reply) = reply {
+                    self.receive(reply);
+                }
+            }
+            Answer::Opened(Err(BrokerError::Gone))
+            | Answer::Exchanged(Err(BrokerError::Gone))
+            | Answer::Revocations(_, Err(BrokerError::Gone)) => self.reopen(),
+            Answer::Opened(Err(error))
+            | Answer::Exchanged(Err(error))
+            | Answer::Revocations(_, Err(error)) => return Err(error),
+            Answer::Closed => self.closed = true,
+        }
+        Ok(())
+    }
+
+    /// Takes in a reply: notes what was stale, and admits or settles each delivery.
+    fn receive(&mut self, reply: Exchanged) {
+        if !reply.stale.is_empty() {
+            self.setup.stale(reply.stale.len());
+        }
+        self.hungry = reply.more || std::mem::take(&mut self.look_again);
+        for delivery in reply.deliveries {
+            self.admit(delivery.tag, delivery.frame, reply.now);
+        }
+        let surplus = self.seat.reserved().saturating_sub(self.waiting.len());
+        self.seat.unreserve(surplus);
+    }
+
+    fn admit(&mut self, tag: u64, frame: Vec<u8>, now: Timestamp) {
+        let setup = Arc::clone(&self.setup);
+        let admission = Admission {
+            now,
+            revoked: &self.revoked,
+            limits: &setup.worker.limits,
+            unknown_grace: setup.unknown_grace,
+        };
+        match admit(frame, &admission, |envelope| {
+            setup.kind_of(&envelope.task).is_some()
+        }) {
+            Admitted::Job(job) if job.header.is_suspect() => self.suspects.push_back((tag, job)),
+            Admitted::Job(job) => self.waiting.push_back((tag, job)),
+            Admitted::Settle(outcome) => {
+                if self.line.table.finish(tag) {
+                    self.setup.settled_unstarted(&outcome);
+                    self.finished.push(Settlement { tag, outcome });
+                }
+            }
+        }
+    }
+
+    fn cancel_revoked(&mut self) {
+        for (_, context) in self.line.table.running() {
+            if self.revoked.contains(&context.id()) {
+                context.cancel();
+            }
+        }
+        for line in [&mut self.waiting, &mut self.suspects] {
+            for (tag, job) in std::mem::take(line) {
+                if !self.revoked.contains(&job.header.id) {
+                    line.push_back((tag, job));
+                } else if self.line.table.finish(tag) {
+                    let outcome = crate::execution::cancelled(&job.header);
+                    self.finished.push(Settlement { tag, outcome });
+                }
+            }
+        }
+    }
+
+    /// The broker closed the incarnation: what was held is somebody else's now. Starts over with a new one.
+    fn reopen(&mut self) {
+        if self.line.table.set_gone() {
+            info!(self.setup.log, "incarnation was closed by the broker; opening a new one";
+                "incarnation" => %self.line.incarnation.id);
+        }
+        for (_, context) in self.line.table.running() {
+            context.abort(Abort::Released);
+        }
+        self.setup.gauge.remove_table(&self.line.table);
+        self.waiting.clear();
+        self.suspects.clear();
+        self.finished.clear();
+        self.lingering.clear();
+        self.seat.unreserve(self.seat.reserved());
+        self.line = self.setup.new_line();
+        self.setup.gauge.add_table(Arc::clone(&self.line.table));
+        self.open = false;
+        self.hungry = true;
+        if self.control.mode() == Mode::Running {
+            self.pending = Some(self.line.open(&self.setup.link));
+        } else {
+            self.closed = self.flights.is_empty();
+        }
+    }
+
+    /// Takes in an attempt that ended.
+    fn land(&mut self, landed: Landed) {
+        self.landed_since_call += 1;
+        let Landed {
+            tag,
+            context,
+            end,
+            table,
+        } = landed;
+        let ours = table.finish(tag) && Arc::ptr_eq(&table, &self.line.table);
+        if !ours {
+            if self.control.mode() != Mode::Running && !self.open && self.flights.is_empty() {
+                self.closed = true;
+            }
+            return;
+        }
+        if matches!(end, AttemptEnd::Aborted)
+            && context.aborted() == Some(Abort::Released)
+            && context.is_blocking()
+        {
+            self.lingering.push(tag);
+            return;
+        }
+        let Some((entry, _)) = self.setup.kind_of(context.task()) else {
+            return;
+        };
+        if let Some(outcome) = self.conclude(end, &context, &entry) {
+            self.finished.push(Settlement { tag, outcome });
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        end: AttemptEnd,
+        context: &AttemptContext,
+        entry: &Entry,
+    ) -> Option<Outcome> {
+        let setup = Arc::clone(&self.setup);
+        let ended = Ended {
+            job: context.job(),
+            limits: context.limits(),
+            policy: &entry.policy,
+            has_output: entry.has_output,
+            aborted: context.aborted(),
+            worker: setup.worker.worker.as_str(),
+            now: setup.worker.clock.now(),
+            elapsed: context.elapsed(),
+            frame_limits: &setup.worker.limits,
+        };
+        let outcome = conclude(end, &ended, &mut self.rng)?;
+        log_end(&setup, context, &outcome);
+        setup.ended(context, &outcome, ended.elapsed);
+        Some(outcome)
+    }
+}
+
+/// Logs how an attempt ended: what needs nobody at debug level, what is tried again as a warning, what died as an error.
+fn log_end(setup: &ConsumerSetup, context: &AttemptContext, outcome: &Outcome) {
+    let log = &setup.log;
+    let (id, task, attempt) = (context.id(), context.task(), context.number());
+    let ms = millis(context.elapsed());
+    match outcome {
+        Outcome::Succeed { .. } => {
+            debug!(log, "task succeeded"; "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
+        }
+        Outcome::Retry { delay, .. } => {
+            warn!(log, "attempt failed; it is tried again"; "retry_in_ms" => millis(*delay),
+                "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
+        }
+        Outcome::Bury { reason, .. } => {
+            error!(log, "task died"; "reason" => %reason,
+                "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
+        }
+        Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {
+            info!(log, "attempt was undone"; "elapsed_ms" => ms, "attempt" => attempt,
+                "id" => %id, "task" => %task);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The registry: which kinds of tasks a program knows, what is allowed to each, and what runs it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::attempt::Attempt;
+use crate::frame::{FrameError, FrameLimits};
+use crate::ids::{NameError, TaskName};
+use crate::policy::Policy;
+use crate::runner::{FunctionRunner, Runner};
+use crate::task::{Task, TaskError};
+use crate::workshop::{TaskActor, TaskActorKind};
+
+type CheckArgs = fn(&[u8], &FrameLimits) -> Result<(), FrameError>;
+
+/// One kind of task.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) queue: &'static str,
+    pub(crate) has_output: bool,
+    /// What runs it on every lane; `None` for one whose runners are made per lane by its task actor.
+    pub(crate) runner: Option<Arc<dyn Runner>>,
+    pub(crate) check: CheckArgs,
+}
+
+/// The kinds of tasks a program knows.
+#[derive(Clone, Default)]
+pub struct Registry {
+    pub(crate) entries: BTreeMap<TaskName, Entry>,
+    pub(crate) actors: Vec<Arc<dyn TaskActorKind>>,
+}
+
+/// Why a kind of task cannot be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Its `NAME` cannot be used.
+    #[error("`{name}` cannot be the name of a task")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        #[source]
+        error: NameError,
+    },
+    /// Another kind has this name already.
+    #[error("two tasks are called `{0}`; names must differ")]
+    Duplicate(TaskName),
+    /// Two task actors have the same name.
+    #[error("two task actors are called `{0}`; give one of them a name of its own")]
+    DuplicateActor(String),
+}
+
+impl Registry {
+    /// Registers a plain async function for a kind of task.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the name cannot be used or is taken.
+    pub fn function<T, F, R>(&mut self, function: F) -> Result<(), RegisterError>
+    where
+        T: Task,
+        F: Fn(Attempt<T>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<T::Output, TaskError>> + 'static,
+    {
+        self.add::<T>(Some(Arc::new(FunctionRunner::new(function))))
+    }
+
+    /// Registers a task actor with the kinds of tasks it handles.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when a name cannot be used or is taken.
+    pub fn actor<A: actix::Actor<Context = actix::Context<A>>>(
+        &mut self,
+        actor: TaskActor<A>,
+    ) -> Result<(), RegisterError> {
+        if self.actors.iter().any(|other| other.name() == actor.name()) {
+            return Err(RegisterError::DuplicateActor(actor.name().to_owned()));
+        }
+        for register in actor.registrations() {
+            register(self)?;
+        }
+        self.actors.push(Arc::new(actor));
+        Ok(())
+    }
+
+    pub(crate) fn add<T: Task>(
+        &mut self,
+        runner: Option<Arc<dyn Runner>>,
+    ) -> Result<(), RegisterError> {
+        let name = TaskName::new(T::NAME).map_err(|error| RegisterError::Name {
+            name: T::NAME.to_owned(),
+            error,
+        })?;
+        if self.entries.contains_key(&name) {
+            return Err(RegisterError::Duplicate(name));
+        }
+        let entry = Entry {
+            policy: Arc::new(T::policy()),
+            queue: T::QUEUE,
+            has_output: std::any::TypeId::of::<T::Output>() != std::any::TypeId::of::<()>(),
+            runner,
+            check: |args, limits| crate::frame::decode_value::<T>(args, limits).map(drop),
+        };
+        self.entries.insert(name, entry);
+        Ok(())
+    }
+
+    /// Changes the policy of a kind of task; returns whether there is such a kind.
+    pub fn adjust(&mut self, task: &TaskName, change: impl FnOnce(Policy) -> Policy) -> bool {
+        let Some(entry) = self.entries.get_mut(task) else {
+            return false;
+        };
+        entry.policy = Arc::new(change((*entry.policy).clone()));
+        true
+    }
+
+    /// Returns the names of all kinds, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &TaskName> {
+        self.entries.keys()
+    }
+
+    /// Returns the queue that a kind of task names for itself.
+    #[must_use]
+    pub fn queue_of(&self, task: &TaskName) -> Option<&'static str> {
+        self.entries.get(task).map(|entry| entry.queue)
+    }
+
+    /// Checks that arguments decode as what a kind of task expects; `None` when the kind is not known here.
+    ///
+    /// # Errors
+    /// [`FrameError::Arguments`](crate::frame::FrameError::Arguments) with what does not fit.
+    #[must_use]
+    pub fn check(
+        &self,
+        task: &TaskName,
+        args: &[u8],
+        limits: &FrameLimits,
+    ) -> Option<Result<(), FrameError>> {
+        self.entries
+            .get(task)
+            .map(|entry| (entry.check)(args, limits))
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.entries.keys()).finish()
+    }
+}

@@ -1,0 +1,158 @@
+//! Runners: how a kind of task gets from a delivery into the user's code, and how that code's end comes back.
+//!
+//! A runner is shared by all lanes it was made for; the futures it makes stay on the thread that asked for them. It
+//! catches no panic (a [`Flight`](crate::flight) does) and decides nothing about the task: what an end means for it is
+//! decided in [`execution`](crate::execution).
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Handler};
+use futures_util::future::LocalBoxFuture;
+
+use crate::attempt::{Attempt, HandoffGuard, encode_output, take_body};
+use crate::context::{AttemptContext, Phase};
+use crate::frame::decode_value;
+use crate::panics::PanicReport;
+use crate::reference::{Ref, SendError, Slot};
+use crate::task::{Task, TaskError};
+
+/// How often an attempt is handed to another incarnation of its actor before it is given back to the queue.
+const MAX_DISPATCHES: u32 = 16;
+
+/// How an attempt ended, as far as its code is concerned.
+#[derive(Debug)]
+pub(crate) enum AttemptEnd {
+    /// It returned: the encoded output, or its error.
+    Returned(Result<Vec<u8>, TaskError>),
+    /// It panicked, or its actor did while it had it in its hands.
+    Panicked(PanicReport),
+    /// Its arguments are not what the task expects. Nothing was started.
+    Undecodable(String),
+    /// No task actor could take it (restarting for too long, parked, ended); nothing was started.
+    Unavailable,
+    /// The runtime dropped it; the context says why.
+    Aborted,
+    /// The delivery turned out to be somebody else's before it was started.
+    Lost,
+}
+
+/// Makes the future of one attempt.
+pub(crate) trait Runner: Send + Sync {
+    fn start(&self, context: AttemptContext) -> LocalBoxFuture<'static, AttemptEnd>;
+}
+
+/// Runs a task as a plain async function.
+pub(crate) struct FunctionRunner<T, F> {
+    function: F,
+    task: PhantomData<fn(T)>,
+}
+
+impl<T, F> FunctionRunner<T, F> {
+    pub(crate) fn new(function: F) -> Self {
+        Self {
+            function,
+            task: PhantomData,
+        }
+    }
+}
+
+impl<T, F, R> Runner for FunctionRunner<T, F>
+where
+    T: Task,
+    F: Fn(Attempt<T>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<T::Output, TaskError>> + 'static,
+{
+    fn start(&self, context: AttemptContext) -> LocalBoxFuture<'static, AttemptEnd> {
+        let function = self.function.clone();
+        Box::pin(async move {
+            let args = match decode::<T>(&context) {
+                Ok(args) => args,
+                Err(end) => return end,
+            };
+            context.set_phase(Phase::Started);
+            AttemptEnd::Returned(encode_output(function(Attempt::new(args, context)).await))
+        })
+    }
+}
+
+/// Runs a task in one of the instances of its actor on this lane.
+pub(crate) struct ActorRunner<T: Task> {
+    instances: std::sync::Arc<[Ref<Attempt<T>>]>,
+    next: AtomicUsize,
+}
+
+impl<T: Task> ActorRunner<T> {
+    /// Creates the runner of the instances that `slots` point at; there is at least one.
+    pub(crate) fn new<A>(slots: &[Slot<A>]) -> Self
+    where
+        A: Actor + Handler<Attempt<T>>,
+        A::Context: ToEnvelope<A, Attempt<T>>,
+    {
+        let instances = slots.iter().map(Slot::reference).collect();
+        Self {
+            instances,
+            next: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl<T: Task> Runner for ActorRunner<T> {
+    fn start(&self, context: AttemptContext) -> LocalBoxFuture<'static, AttemptEnd> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let instance = self.instances[turn % self.instances.len()].clone();
+        Box::pin(async move {
+            let _guard = HandoffGuard(context.key());
+            if let Err(end) = hand_over(&instance, &context).await {
+                return end;
+            }
+            match take_body(context.key()) {
+                Some(body) => AttemptEnd::Returned(body.await),
+                None => AttemptEnd::Returned(Err(TaskError::permanent(
+                    "the attempt was handled on another thread than its lane's",
+                ))),
+            }
+        })
+    }
+}
+
+/// Sends the attempt until an incarnation of the actor has handled it. Attempts that died in a mailbox behind another
+/// one's panic are sent again; the one that was in the actor's hands is the culprit.
+async fn hand_over<T: Task>(
+    instance: &Ref<Attempt<T>>,
+    context: &AttemptContext,
+) -> Result<(), AttemptEnd> {
+    for _ in 0..MAX_DISPATCHES {
+        let attempt = Attempt::new(decode::<T>(context)?, context.clone());
+        context.set_phase(Phase::Sent);
+        match instance.send(attempt).await {
+            Ok(_) => return Ok(()),
+            Err(SendError::Interrupted { .. }) => match context.phase() {
+                Phase::Culprit | Phase::Started => {
+                    return Err(AttemptEnd::Panicked(blame(context)));
+                }
+                Phase::Unstarted | Phase::Sent => {}
+            },
+            Err(_) => return Err(AttemptEnd::Unavailable),
+        }
+    }
+    Err(AttemptEnd::Unavailable)
+}
+
+fn blame(context: &AttemptContext) -> PanicReport {
+    match context.accusation() {
+        Some(panic) => panic.report(),
+        None => PanicReport {
+            message: "its task actor ended while it had the attempt in its hands".to_owned(),
+            location: None,
+            backtrace: None,
+        },
+    }
+}
+
+fn decode<T: Task>(context: &AttemptContext) -> Result<T, AttemptEnd> {
+    decode_value(context.job().args(), &context.worker_context().limits)
+        .map_err(|error| AttemptEnd::Undecodable(error.to_string()))
+}

@@ -1,0 +1,138 @@
+//! Planned failures: what a test wants to go wrong at the broker, and when.
+
+use std::collections::BTreeMap;
+
+use crate::ports::BrokerError;
+
+/// A method of the broker, as a place where a failure is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is the method of the same name")]
+pub enum Method {
+    Enqueue,
+    Open,
+    Exchange,
+    Renew,
+    MarkStarted,
+    Take,
+    Release,
+    Close,
+    Sweep,
+    PromoteDue,
+    Wait,
+    TakeDead,
+    DropDead,
+    Revoke,
+    Revocations,
+    Pause,
+    Queues,
+    Scan,
+    Beat,
+    Farewell,
+    Workers,
+    Result,
+    WaitResults,
+    Shared,
+    Share,
+    Housekeep,
+}
+
+impl Method {
+    /// Returns whether a full broker refuses it. All others go on: fetching, settling, renewing, rescuing.
+    const fn adds_data(self) -> bool {
+        matches!(self, Self::Enqueue | Self::Revoke | Self::Share)
+    }
+}
+
+/// A failure that a test plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The next `times` calls of `method` answer [`BrokerError::Unavailable`] and have no effect.
+    Unanswered {
+        /// Which method.
+        method: Method,
+        /// How many calls.
+        times: u32,
+    },
+    /// The next `times` calls of `method` take effect and answer [`BrokerError::Unavailable`].
+    LostReply {
+        /// Which method.
+        method: Method,
+        /// How many calls.
+        times: u32,
+    },
+    /// Every call answers [`BrokerError::Unavailable`] and has no effect, until the plan is healed.
+    Away,
+    /// Enqueueing, revoking and sharing answer [`BrokerError::Refused`], until the plan is healed. All else goes on.
+    Full,
+}
+
+/// What goes wrong at one handle.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    unanswered: BTreeMap<Method, u32>,
+    lost: BTreeMap<Method, u32>,
+    away: bool,
+    full: bool,
+}
+
+/// What the plan does with one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing.
+    Answer,
+    /// It does not happen.
+    Fail(BrokerError),
+    /// It happens, its reply is lost.
+    Lose,
+}
+
+impl Plan {
+    pub(super) fn add(&mut self, fault: Fault) {
+        match fault {
+            Fault::Unanswered { method, times } => {
+                *self.unanswered.entry(method).or_default() += times;
+            }
+            Fault::LostReply { method, times } => {
+                *self.lost.entry(method).or_default() += times;
+            }
+            Fault::Away => self.away = true,
+            Fault::Full => self.full = true,
+        }
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// Uses up what is planned for one call of `method`.
+    pub(super) fn fate(&mut self, method: Method) -> Fate {
+        if self.away {
+            return Fate::Fail(unavailable("away"));
+        }
+        if use_up(&mut self.unanswered, method) {
+            return Fate::Fail(unavailable("unanswered"));
+        }
+        if self.full && method.adds_data() {
+            return Fate::Fail(BrokerError::Refused("planned: full".into()));
+        }
+        if use_up(&mut self.lost, method) {
+            return Fate::Lose;
+        }
+        Fate::Answer
+    }
+}
+
+/// The error of a planned outage.
+pub(super) fn unavailable(why: &str) -> BrokerError {
+    BrokerError::Unavailable(format!("planned: {why}"))
+}
+
+fn use_up(plan: &mut BTreeMap<Method, u32>, method: Method) -> bool {
+    match plan.get_mut(&method) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,115 @@
+//! The waker: the one place of the process that waits for the broker's bells, and passes each to who can act on it.
+//!
+//! A token for a queue goes to one consumer, on a lane whose thread is free if there is one; a fetch that leaves tasks
+//! behind rings again, so a burst reaches every consumer without waking all of them for a single task. The net under it:
+//! at each timeout one consumer of every queue looks by itself.
+
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, WrapFuture};
+use rand::RngExt;
+
+use crate::ids::QueueName;
+use crate::lane::LaneSeat;
+use crate::line::Link;
+use crate::messages::{DeadArrived, DueChanged, Look, LookAt};
+use crate::ports::Wake;
+use crate::reference::Ref;
+
+/// How long it waits for a bell before every queue is looked at anyway.
+const NET: Duration = Duration::from_secs(5);
+
+/// The consumers of one queue, one per lane.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueBells {
+    pub(crate) queue: QueueName,
+    pub(crate) consumers: Vec<(LaneSeat, Ref<Look>)>,
+}
+
+/// Passes bells on. See the file's header.
+#[derive(Clone)]
+pub(crate) struct Waker {
+    pub(crate) link: Link,
+    pub(crate) bells: Vec<QueueBells>,
+    pub(crate) scheduler: Ref<DueChanged>,
+    pub(crate) dead_letter: Option<Ref<DeadArrived>>,
+}
+
+impl Actor for Waker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let waker = self.clone();
+        ctx.spawn(async move { waker.listen().await }.into_actor(self));
+    }
+}
+
+impl Waker {
+    async fn listen(self) {
+        let queues: Vec<QueueName> = self.bells.iter().map(|bell| bell.queue.clone()).collect();
+        let mut turn = 0_usize;
+        loop {
+            let net = NET.mul_f64(rand::rng().random_range(0.8..=1.0));
+            let wakes = self
+                .link
+                .insist(|| self.link.broker.wait(&queues, net))
+                .await;
+            turn = turn.wrapping_add(1);
+            match wakes {
+                Ok(wakes) if !wakes.is_empty() => {
+                    wakes.into_iter().for_each(|wake| self.pass(wake, turn));
+                }
+                // The timeout, or a broker that cannot ring: everybody looks once.
+                Ok(_) | Err(_) => {
+                    for queue in &queues {
+                        self.pass(Wake::Ready(queue.clone()), turn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes one bell on. A full mailbox or a child that restarts needs no bell: it looks by itself.
+    fn pass(&self, wake: Wake, turn: usize) {
+        match wake {
+            Wake::Ready(queue) => {
+                let consumers = self.consumers(&queue);
+                let start = if consumers.is_empty() {
+                    0
+                } else {
+                    turn % consumers.len()
+                };
+                let (later, first) = consumers.split_at(start);
+                let mut in_turn = first.iter().chain(later);
+                let free = in_turn
+                    .clone()
+                    .find(|(seat, look)| look.is_up() && seat.is_free());
+                if let Some((_, look)) = free.or_else(|| in_turn.next()) {
+                    let _shed = look.try_send(Look { at: LookAt::Ready });
+                }
+            }
+            Wake::Revoked(queue) => {
+                for (_, look) in self.consumers(&queue) {
+                    let _shed = look.try_send(Look {
+                        at: LookAt::Revocations,
+                    });
+                }
+            }
+            Wake::Due(_) => {
+                let _shed = self.scheduler.try_send(DueChanged);
+            }
+            Wake::Dead => {
+                if let Some(dead_letter) = &self.dead_letter {
+                    let _shed = dead_letter.try_send(DeadArrived);
+                }
+            }
+        }
+    }
+
+    fn consumers(&self, queue: &QueueName) -> &[(LaneSeat, Ref<Look>)] {
+        self.bells
+            .iter()
+            .find(|bell| bell.queue == *queue)
+            .map_or(&[], |bell| &bell.consumers)
+    }
+}

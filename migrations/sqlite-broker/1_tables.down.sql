@@ -1,0 +1,12 @@
+DROP TABLE shared;
+DROP TABLE workers;
+DROP TABLE revocations;
+DROP TABLE results;
+DROP TABLE dead_outbox;
+DROP TABLE channels;
+DROP TABLE packs;
+DROP TABLE batches;
+DROP TABLE incarnations;
+DROP TABLE waiting;
+DROP TABLE ready;
+DROP TABLE queues;

@@ -1,0 +1,167 @@
+//! Assembly: settings without mistakes into the configuration as it is used. Judges nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::str::FromStr;
+
+use celeriac_actors::ids::QueueName;
+use celeriac_actors::route;
+
+use super::checked::{
+    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, ResultsConfig,
+    StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+};
+use super::settings::Settings;
+use super::target::{BrokerTarget, StoreTarget, Url};
+use super::value::Value;
+
+/// Builds the configuration from settings without mistakes.
+pub(super) fn build(settings: &Settings) -> Config {
+    let data_dir = settings.path("data_dir");
+    let size = |path| small(settings.count(path));
+    let broker = settings.url("broker").cloned().unwrap_or(Url::Sqlite(None));
+    let mut routes = match settings.get("routes", None).map(|setting| &setting.value) {
+        Some(Value::Routes(routes)) => routes.iter().map(|(route, _)| route.clone()).collect(),
+        _ => Vec::new(),
+    };
+    routes.extend(route::built_in());
+    Config {
+        environment: match settings.choice("environment") {
+            "production" => Environment::Production,
+            _ => Environment::Development,
+        },
+        broker: broker_target(broker, &data_dir),
+        consume: consume(settings),
+        concurrency: size("concurrency"),
+        blocking_threads: size("blocking_threads"),
+        arbiters: size("arbiters"),
+        prefetch: size("prefetch"),
+        lease: settings.span("lease"),
+        sweep: settings.span("sweep"),
+        grace: settings.span("grace"),
+        unknown_task_grace: settings.span("unknown_task_grace"),
+        max_frame: size("max_frame"),
+        max_args: size("max_args"),
+        max_deliveries: small(settings.count("max_deliveries")),
+        max_stuck_lanes: size("max_stuck_lanes"),
+        routes,
+        queues: each(&settings.names.queues, |name| queue(settings, name)),
+        tasks: each(&settings.names.tasks, |name| task(settings, name)),
+        embedded: EmbeddedConfig {
+            synchronous: match settings.choice("embedded.synchronous") {
+                "normal" => Synchronous::Normal,
+                _ => Synchronous::Full,
+            },
+        },
+        results: ResultsConfig {
+            target: settings
+                .url("results.url")
+                .map(|url| broker_target(url.clone(), &data_dir)),
+            ttl: settings.span("results.ttl"),
+            max_size: size("results.max_size"),
+        },
+        store: StoreConfig {
+            target: match settings.url("store.url") {
+                Some(Url::Postgres(url)) => StoreTarget::Postgres { url: url.clone() },
+                Some(Url::Sqlite(Some(file))) => StoreTarget::Sqlite { file: file.clone() },
+                _ => StoreTarget::Sqlite {
+                    file: data_dir.join("store.db"),
+                },
+            },
+            migrate_at_start: settings.switch("store.migrate_at_start"),
+        },
+        supervision: supervision(settings),
+        log: log(settings),
+        data_dir,
+    }
+}
+
+/// Narrows a number that its key's bounds keep small.
+fn small<T: TryFrom<u64>>(number: u64) -> T
+where
+    T::Error: std::fmt::Debug,
+{
+    T::try_from(number).expect("the table bounds every count below what its field holds")
+}
+
+/// Makes a map by name. Names were checked when they were read; one that is none is left out.
+fn each<N: Ord + FromStr, T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T) -> BTreeMap<N, T> {
+    let one = |name: &String| Some((name.parse().ok()?, make(name)));
+    names.iter().filter_map(one).collect()
+}
+
+fn broker_target(url: Url, data_dir: &Path) -> BrokerTarget {
+    match url {
+        Url::Memory => BrokerTarget::Memory,
+        Url::Redis(url) | Url::Postgres(url) => BrokerTarget::Redis { url },
+        Url::Sqlite(dir) => BrokerTarget::Embedded {
+            dir: dir.unwrap_or_else(|| data_dir.to_owned()),
+        },
+    }
+}
+
+fn consume(settings: &Settings) -> Vec<QueueName> {
+    let typed = |names: &mut dyn Iterator<Item = &String>| {
+        names.filter_map(|name| name.parse().ok()).collect()
+    };
+    match settings.get("consume", None).map(|setting| &setting.value) {
+        Some(Value::Queues(names)) => typed(&mut names.iter()),
+        _ => typed(&mut settings.names.queues.iter()),
+    }
+}
+
+fn queue(settings: &Settings, name: &str) -> QueueConfig {
+    let name = Some(name);
+    QueueConfig {
+        concurrency: settings.count_of("queues.*.concurrency", name).map(small),
+        weight: settings.count_of("queues.*.weight", name).map_or(1, small),
+    }
+}
+
+fn task(settings: &Settings, name: &str) -> TaskOverride {
+    let name = Some(name);
+    TaskOverride {
+        max_attempts: settings.count_of("tasks.*.max_attempts", name).map(small),
+        soft_limit: settings.span_of("tasks.*.soft_limit", name),
+        hard_limit: settings.span_of("tasks.*.hard_limit", name),
+        backoff_base: settings.span_of("tasks.*.backoff_base", name),
+        backoff_ceiling: settings.span_of("tasks.*.backoff_ceiling", name),
+        backoff_jitter: settings.share_of("tasks.*.backoff_jitter", name),
+    }
+}
+
+fn supervision(settings: &Settings) -> SupervisionConfig {
+    SupervisionConfig {
+        max_restarts: small(settings.count("supervision.max_restarts")),
+        within: settings.span("supervision.within"),
+        stable_after: settings.span("supervision.stable_after"),
+        backoff_base: settings.span("supervision.backoff_base"),
+        backoff_ceiling: settings.span("supervision.backoff_ceiling"),
+        backoff_jitter: settings
+            .share_of("supervision.backoff_jitter", None)
+            .unwrap_or_default(),
+    }
+}
+
+fn log(settings: &Settings) -> LogConfig {
+    LogConfig {
+        level: match settings.choice("log.level") {
+            "trace" => slog::Level::Trace,
+            "debug" => slog::Level::Debug,
+            "warning" => slog::Level::Warning,
+            "error" => slog::Level::Error,
+            "critical" => slog::Level::Critical,
+            _ => slog::Level::Info,
+        },
+        format: match settings.choice("log.format") {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Term,
+        },
+        color: match settings.choice("log.color") {
+            "always" => Color::Always,
+            "never" => Color::Never,
+            _ => Color::Auto,
+        },
+        buffer: small(settings.count("log.buffer")),
+    }
+}

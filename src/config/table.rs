@@ -1,0 +1,365 @@
+//! The table of every configuration key. One row drives parsing, suggestions, `config show`, the starter file and docs.
+
+use std::time::Duration;
+
+use super::keys::{Facts, Key, Kind, Preset};
+use super::target::Scheme;
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const HOUR: u64 = 3_600;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Makes a row; the columns are path, kind, default, example, doc.
+const fn row(
+    path: &'static str,
+    kind: Kind,
+    preset: Preset,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        preset,
+        flag: None,
+        example,
+        doc,
+    }
+}
+
+/// Makes a row with a plain default, which is its example too.
+const fn plain(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    row(path, kind, Preset::Fixed(default), default, doc)
+}
+
+/// Gives a row its flag.
+const fn flag(name: &'static str, key: Key) -> Key {
+    Key {
+        flag: Some(name),
+        ..key
+    }
+}
+
+fn sweep(facts: &Facts) -> String {
+    let sweep = secs(2).min(facts.lease / 4);
+    humantime::format_duration(sweep).to_string()
+}
+
+fn log_format(facts: &Facts) -> String {
+    if facts.production { "json" } else { "term" }.into()
+}
+
+use Preset::{Derived, Unset};
+
+/// Every key, in the order of the starter file: keys of the top first, then each section's together.
+pub(super) static TABLE: &[Key] = &[
+    // Where.
+    flag(
+        "--env",
+        plain(
+            "environment",
+            Kind::Choice(&["development", "production"]),
+            "development",
+            "What this process is run for. Production logs JSON and warns about settings that lose tasks.",
+        ),
+    ),
+    flag(
+        "--data-dir",
+        plain(
+            "data_dir",
+            Kind::Path,
+            "./celeriac-data",
+            "The directory of the embedded broker and of the store; made with mode 0700. A relative path counts from the \
+         directory celeriac is started in.",
+        ),
+    ),
+    flag(
+        "--broker",
+        plain(
+            "broker",
+            Kind::Url(Scheme::Broker),
+            "sqlite:",
+            "Where tasks wait. `sqlite:` is the embedded broker in the data directory; `memory:` loses every task when the \
+         process ends. Without this key, CELERY_BROKER_URL and then REDIS_URL are used.",
+        ),
+    ),
+    // How much at once.
+    flag(
+        "--queues",
+        row(
+            "consume",
+            Kind::Queues,
+            Unset("every queue"),
+            "[\"default\", \"billing\"]",
+            "The queues this worker takes tasks from.",
+        ),
+    ),
+    flag(
+        "--concurrency",
+        row(
+            "concurrency",
+            Kind::Count(1, 100_000),
+            Derived("16 x cores", |f| (16 * f.cores).to_string()),
+            "64",
+            "How many attempts run at once in this process.",
+        ),
+    ),
+    row(
+        "blocking_threads",
+        Kind::Count(1, 4_096),
+        Derived("4 x cores", |f| (4 * f.cores).to_string()),
+        "16",
+        "How many threads run blocking work.",
+    ),
+    row(
+        "arbiters",
+        Kind::Count(1, 256),
+        Derived("cores, at least 2", |f| f.cores.clamp(2, 256).to_string()),
+        "4",
+        "How many event loops share the work, each with a thread of its own. With one, a task that blocks its thread \
+         stops the process's other tasks until the watchdog steps in.",
+    ),
+    plain(
+        "prefetch",
+        Kind::Count(0, 2),
+        "2",
+        "How many tasks are fetched ahead, as a multiple of the concurrency; 0 fetches only what can start at once.",
+    ),
+    // How long.
+    row(
+        "lease",
+        Kind::Span(secs(1), secs(HOUR)),
+        Preset::Fixed("12s"),
+        "12s",
+        "How long a worker may be silent before its tasks are given to others. Work of a worker killed outright goes on \
+         elsewhere within lease + sweep. Under 5 s a busy machine may lose its own tasks to others.",
+    ),
+    row(
+        "sweep",
+        Kind::Span(ms(50), secs(900)),
+        Derived("2s, at most a quarter of the lease", sweep),
+        "2s",
+        "How often leases are renewed and lost workers are looked for; at most a quarter of the lease.",
+    ),
+    plain(
+        "grace",
+        Kind::Span(secs(0), secs(DAY)),
+        "25s",
+        "How long running tasks may go on after the first SIGTERM before they are handed back to the queue. Stay below what \
+         your service manager grants (Kubernetes: 30 s).",
+    ),
+    plain(
+        "unknown_task_grace",
+        Kind::Span(secs(1), secs(30 * DAY)),
+        "10m",
+        "How long a task whose kind no worker knows waits before it is buried; longer than a rolling deploy.",
+    ),
+    // How big, how often.
+    plain(
+        "max_frame",
+        Kind::Size(KIB, 64 * MIB),
+        "1MiB",
+        "The largest stored task, compressed. Larger ones are refused at enqueue and buried when met.",
+    ),
+    plain(
+        "max_args",
+        Kind::Size(KIB, GIB),
+        "16MiB",
+        "The largest task once it is decompressed; at least max_frame.",
+    ),
+    plain(
+        "max_deliveries",
+        Kind::Count(2, 20),
+        "20",
+        "How often a task may be rescued from lost workers before it is buried; at most 20.",
+    ),
+    plain(
+        "max_stuck_lanes",
+        Kind::Count(0, 64),
+        "1",
+        "How many blocked threads are replaced by fresh ones, per arbiter, before the process asks to be recycled.",
+    ),
+    row(
+        "routes",
+        Kind::Routes,
+        Preset::Fixed(""),
+        "reports.*=reports",
+        "Which queue a task goes to by a pattern of its name (`*` any text, `?` one character). The first match wins; \
+         billing.*, kyb.* and notifications.* go to the queues of those names after your own. In the environment: \
+         pattern=queue, with commas between.",
+    ),
+    // Sections.
+    plain(
+        "embedded.synchronous",
+        Kind::Choice(&["full", "normal"]),
+        "full",
+        "What an acknowledged task survives: `full` a power cut, `normal` a crash of the process, and some more speed.",
+    ),
+    row(
+        "results.url",
+        Kind::Url(Scheme::Broker),
+        Unset("beside the broker"),
+        "sqlite:///var/lib/celeriac",
+        "Where results are kept. Without this key, CELERY_RESULT_BACKEND is used.",
+    ),
+    plain(
+        "results.ttl",
+        Kind::Span(secs(1), secs(365 * DAY)),
+        "1h",
+        "How long a result is kept.",
+    ),
+    plain(
+        "results.max_size",
+        Kind::Size(0, 64 * MIB),
+        "1MiB",
+        "The largest result that is kept; a larger one fails its attempt. 0 keeps none.",
+    ),
+    plain(
+        "store.url",
+        Kind::Url(Scheme::Store),
+        "sqlite:",
+        "Where dead letters, snapshots and the audit are kept: `sqlite:` is store.db in the data directory; \
+         `postgres://user@host/db` needs the feature `postgres`.",
+    ),
+    row(
+        "store.migrate_at_start",
+        Kind::Switch,
+        Derived("true for SQLite, false for Postgres", |f| {
+            (!f.remote_store).to_string()
+        }),
+        "true",
+        "Whether `run` brings the store's schema up to date; otherwise `celeriac migrate` does.",
+    ),
+    plain(
+        "supervision.max_restarts",
+        Kind::Count(0, 1_000),
+        "5",
+        "How often one of our own actors may be restarted `within` a span before its supervisor gives up.",
+    ),
+    plain(
+        "supervision.within",
+        Kind::Span(ms(100), secs(DAY)),
+        "30s",
+        "The span over which restarts are counted.",
+    ),
+    plain(
+        "supervision.stable_after",
+        Kind::Span(ms(100), secs(DAY)),
+        "30s",
+        "How long an actor must stay up for its restarts to be forgotten.",
+    ),
+    plain(
+        "supervision.backoff_base",
+        Kind::Span(ms(1), secs(HOUR)),
+        "10ms",
+        "The wait before the first restart; doubled for each further one.",
+    ),
+    plain(
+        "supervision.backoff_ceiling",
+        Kind::Span(ms(1), secs(HOUR)),
+        "5s",
+        "The longest wait before a restart.",
+    ),
+    plain(
+        "supervision.backoff_jitter",
+        Kind::Share,
+        "0.25",
+        "The share of the wait that chance may take off.",
+    ),
+    flag(
+        "--log-level",
+        plain(
+            "log.level",
+            Kind::Choice(&["trace", "debug", "info", "warning", "error", "critical"]),
+            "info",
+            "The least severe lines that are written.",
+        ),
+    ),
+    flag(
+        "--log-format",
+        row(
+            "log.format",
+            Kind::Choice(&["json", "term"]),
+            Derived("json in production, term in development", log_format),
+            "json",
+            "How lines are written: one JSON object a line, or for people.",
+        ),
+    ),
+    plain(
+        "log.color",
+        Kind::Choice(&["auto", "always", "never"]),
+        "auto",
+        "Whether lines for people are coloured; `auto` does so on a terminal.",
+    ),
+    plain(
+        "log.buffer",
+        Kind::Count(16, 1_000_000),
+        "4096",
+        "How many lines may wait for a slow reader; further ones are dropped and counted, no task ever waits.",
+    ),
+    row(
+        "queues.*.concurrency",
+        Kind::Count(1, 100_000),
+        Unset("no cap of its own"),
+        "4",
+        "How many attempts of this queue run at once in this process.",
+    ),
+    plain(
+        "queues.*.weight",
+        Kind::Count(1, 100),
+        "1",
+        "The queue's share while several have work: 2 is served twice as often as 1.",
+    ),
+    row(
+        "tasks.*.max_attempts",
+        Kind::Count(1, 1_000),
+        Unset("as the task says"),
+        "5",
+        "How often the task is tried before it is dead.",
+    ),
+    row(
+        "tasks.*.soft_limit",
+        Kind::Span(ms(10), secs(30 * DAY)),
+        Unset("as the task says"),
+        "25m",
+        "When a running attempt is asked to stop; at most the hard limit.",
+    ),
+    row(
+        "tasks.*.hard_limit",
+        Kind::Span(ms(10), secs(30 * DAY)),
+        Unset("as the task says"),
+        "30m",
+        "When a running attempt is ended.",
+    ),
+    row(
+        "tasks.*.backoff_base",
+        Kind::Span(ms(1), secs(30 * DAY)),
+        Unset("as the task says"),
+        "1s",
+        "The wait before the second attempt; doubled for each further one.",
+    ),
+    row(
+        "tasks.*.backoff_ceiling",
+        Kind::Span(ms(1), secs(30 * DAY)),
+        Unset("as the task says"),
+        "10m",
+        "The longest wait before an attempt.",
+    ),
+    row(
+        "tasks.*.backoff_jitter",
+        Kind::Share,
+        Unset("as the task says"),
+        "0.5",
+        "The share of the wait that chance may take off.",
+    ),
+];

@@ -1,0 +1,104 @@
+//! The data directory: where it may be, whom it belongs to, what is in it.
+//!
+//! `broker.db` (with SQLite's `-wal` and `-shm`), `locks/` (one file per living worker), `bells/` (one socket per
+//! living process). Made for the owner only.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::options::OpenError;
+
+/// File systems over a network, by the magic number `statfs` tells.
+const NETWORK: [(i64, &str); 8] = [
+    (0x6969, "NFS"),
+    (0x517B, "SMB"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB2"),
+    (0x0102_1997, "9P"),
+    (0x7375_7245, "Coda"),
+    (0x0BD0_0BD0, "Lustre"),
+    (0x00C3_6400, "Ceph"),
+];
+const FUSE: i64 = 0x6573_5546;
+
+/// The data directory.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    root: PathBuf,
+}
+
+impl Place {
+    /// Makes the directory where it is missing; returns it and what is doubtful about it.
+    pub(super) fn prepare(root: &Path) -> Result<(Self, Vec<String>), OpenError> {
+        make(root).map_err(OpenError::directory(root))?;
+        let root = root.canonicalize().map_err(OpenError::directory(root))?;
+        let mut doubts = Vec::new();
+        let found = rustix::fs::statfs(&root)
+            .map_err(|error| OpenError::directory(&root)(io::Error::from(error)))?;
+        // The field's type differs between platforms.
+        let magic = i128::from(found.f_type) & 0xFFFF_FFFF;
+        if let Some((_, kind)) = NETWORK.iter().find(|(known, _)| i128::from(*known) == magic) {
+            return Err(OpenError::NetworkFileSystem { path: root, kind });
+        }
+        if magic == i128::from(FUSE) {
+            doubts.push(format!(
+                "{} is on a FUSE file system: make sure that its locks hold and that it syncs",
+                root.display()
+            ));
+        }
+        let place = Self { root };
+        for inner in [place.locks(), place.bells()] {
+            make(&inner).map_err(OpenError::directory(&inner))?;
+        }
+        place.touch_database()?;
+        Ok((place, doubts))
+    }
+
+    /// Makes the database's file with its permissions, which SQLite's other files inherit.
+    fn touch_database(&self) -> Result<(), OpenError> {
+        let path = self.database();
+        if path.exists() {
+            return Ok(());
+        }
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).mode(0o600);
+        let made = options.write(true).open(&path);
+        made.map(drop).map_err(OpenError::directory(&path))
+    }
+
+    /// Returns the directory itself.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the database.
+    pub(super) fn database(&self) -> PathBuf {
+        self.root.join("broker.db")
+    }
+
+    /// Returns the database's write-ahead log.
+    pub(super) fn log(&self) -> PathBuf {
+        self.root.join("broker.db-wal")
+    }
+
+    /// Returns where the lock files are.
+    pub(super) fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
+    /// Returns where the doorbells are.
+    pub(super) fn bells(&self) -> PathBuf {
+        self.root.join("bells")
+    }
+}
+
+/// Makes a directory for its owner only, with its parents; one that exists is left as it is, but must be one.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))
+}

@@ -1,0 +1,151 @@
+//! The database's form: its marks, its versions, and how a connection is set up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::errors::{Trouble, is_busy, trouble};
+use super::options::{OpenError, SqliteOptions};
+use super::place::Place;
+use super::sql::Db;
+use super::backoff::Backoff;
+
+/// "Celr": says that a file is ours.
+const APPLICATION: i64 = 0x4365_6C72;
+
+/// One step of the database's form, up and down.
+struct Migration {
+    up: &'static str,
+    down: &'static str,
+}
+
+/// Every version, oldest first; `user_version` counts those that are in place. Only ever appended to.
+const MIGRATIONS: [Migration; 1] = [Migration {
+    up: include_str!("../../migrations/sqlite-broker/1_tables.up.sql"),
+    down: include_str!("../../migrations/sqlite-broker/1_tables.down.sql"),
+}];
+
+/// For the connection that writes: its pages stay in memory, it never checkpoints by itself.
+const WRITING: &str = "PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
+/// For connections that read now and then.
+const READING: &str = "PRAGMA cache_size = -512; PRAGMA temp_store = MEMORY;";
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The one that writes.
+    Write,
+    /// Looking only.
+    Read,
+    /// Moving the log into the database.
+    Keep,
+}
+
+/// Opens a further connection to a database that is in place.
+pub(super) fn connect(place: &Place, role: Role) -> Result<Db, OpenError> {
+    let path = place.database();
+    let told = path.to_str().unwrap_or_default();
+    let mut db = Db::connect(told).map_err(|error| refused(&path, &error.to_string()))?;
+    let setup = match role {
+        Role::Write => WRITING,
+        Role::Read | Role::Keep => READING,
+    };
+    let mut text = String::from("PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = NORMAL;");
+    text.push_str(setup);
+    if role == Role::Read {
+        text.push_str("PRAGMA query_only = ON;");
+    }
+    db.batch(&text)
+        .map_err(|error| refused(&path, &error.to_string()))?;
+    Ok(db)
+}
+
+/// Opens the connection that writes, checks whose database it is, and brings it up to this version.
+pub(super) fn establish(place: &Place, options: &SqliteOptions) -> Result<Db, OpenError> {
+    let path = place.database();
+    let failed = |error: diesel::result::Error| refused(&path, &error.to_string());
+    let mut db = connect(place, Role::Write)?;
+    let mut backoff = Backoff::new(options.busy_bound.max(Duration::from_secs(10)));
+    loop {
+        match prepare(&mut db, &path) {
+            Ok(()) => break,
+            Err(Attempt::Open(error)) => return Err(error),
+            Err(Attempt::Sql(error)) if is_busy(&error) && backoff.pause() => {
+                drop(db.batch("ROLLBACK"));
+            }
+            Err(Attempt::Sql(error)) => return Err(failed(error)),
+        }
+    }
+    if options.max_pages > 0 {
+        db.batch(&format!("PRAGMA max_page_count = {}", options.max_pages))
+            .map_err(failed)?;
+    }
+    Ok(db)
+}
+
+enum Attempt {
+    Open(OpenError),
+    Sql(diesel::result::Error),
+}
+
+impl From<diesel::result::Error> for Attempt {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+fn prepare(db: &mut Db, path: &Path) -> Result<(), Attempt> {
+    let application = db.number("PRAGMA application_id")?;
+    let version = db.number("PRAGMA user_version")?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let tables = db.number("SELECT count(*) FROM sqlite_schema")?;
+    let path = path.to_owned();
+    if application != APPLICATION && (application != 0 || tables > 0) {
+        return Err(Attempt::Open(OpenError::Foreign { path }));
+    }
+    if version > known {
+        let found = version;
+        return Err(Attempt::Open(OpenError::Newer { path, found, known }));
+    }
+    if version == known && application == APPLICATION {
+        return Ok(());
+    }
+    db.batch("PRAGMA journal_mode = WAL")?;
+    db.batch("BEGIN IMMEDIATE")?;
+    // Another process may have migrated between the look above and the lock.
+    let version = db.number("PRAGMA user_version")?;
+    let pending = usize::try_from(version).unwrap_or_default();
+    for migration in MIGRATIONS.iter().skip(pending) {
+        db.batch(migration.up)?;
+    }
+    db.batch(&format!(
+        "PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {known}; COMMIT"
+    ))?;
+    Ok(())
+}
+
+/// Takes the database in `place` down to an earlier version; 0 removes every table.
+///
+/// # Errors
+/// [`OpenError`] when it cannot be opened or another process uses it.
+pub(super) fn migrate_down(place: &Place, to: usize) -> Result<(), OpenError> {
+    let path = place.database();
+    let failed = |error: diesel::result::Error| refused(&path, &error.to_string());
+    let mut db = connect(place, Role::Write)?;
+    let version = db.number("PRAGMA user_version").map_err(failed)?;
+    let version = usize::try_from(version).unwrap_or_default();
+    db.batch("BEGIN IMMEDIATE").map_err(failed)?;
+    for migration in MIGRATIONS[..version.min(MIGRATIONS.len())].iter().skip(to).rev() {
+        db.batch(migration.down).map_err(failed)?;
+    }
+    db.batch(&format!("PRAGMA user_version = {to}; COMMIT"))
+        .map_err(failed)
+}
+
+/// Dresses what SQLite said.
+fn refused(path: &Path, message: &str) -> OpenError {
+    let (path, detail) = (path.to_owned(), message.to_owned());
+    match trouble(message) {
+        Trouble::Damaged => OpenError::Damaged { path, detail },
+        _ => OpenError::Sqlite { path, detail },
+    }
+}
