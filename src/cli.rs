@@ -4,6 +4,7 @@
 //! exit codes. Results go to standard output, everything said about them to standard error.
 
 mod config;
+mod demo_tasks;
 mod exit;
 mod output;
 mod run;

@@ -15,6 +15,7 @@ use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Global;
+use super::demo_tasks;
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use crate::app::App;
@@ -37,12 +38,16 @@ pub(crate) struct RunArgs {
     /// End with 0 when nothing is ready, active, due for retry or unsettled.
     #[arg(long)]
     burst: bool,
+    /// Know the demo tasks (`demo.echo`, `demo.checksum`, ...) as well.
+    #[arg(long)]
+    demo: bool,
     /// `development` or `production`.
     #[arg(long, value_name = "ENV")]
     env: Option<String>,
 }
 
 pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Failure> {
+    let app = if args.demo { demo_tasks::add(app) } else { app };
     let set = [
         ("consume", args.queues.clone()),
         ("concurrency", args.concurrency.clone()),
