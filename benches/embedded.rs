@@ -57,7 +57,9 @@ struct Bench {
 fn start(power_safe: bool, concurrency: usize) -> Bench {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let worker = fresh_worker_id();
-    let options = SqliteOptions::new(directory.path()).worker(worker.clone()).power_safe(power_safe);
+    let options = SqliteOptions::new(directory.path())
+        .worker(worker.clone())
+        .power_safe(power_safe);
     let broker = Arc::new(SqliteBroker::open(options).expect("an embedded broker"));
     let mut options = RuntimeOptions::new(broker, worker);
     options.tree.concurrency = concurrency;
@@ -72,7 +74,11 @@ fn start(power_safe: bool, concurrency: usize) -> Bench {
         });
     let runtime = Runtime::start(app, options).expect("a runtime");
     let client = runtime.client();
-    Bench { runtime, client, _directory: directory }
+    Bench {
+        runtime,
+        client,
+        _directory: directory,
+    }
 }
 
 async fn succeeded(client: &Client) -> u64 {
@@ -85,7 +91,9 @@ async fn lifecycle(bench: &Bench, tasks: usize) -> f64 {
     let before = succeeded(&bench.client).await;
     let goal = before + tasks as u64;
     // 200 bytes of arguments as they are stored.
-    let noop = Noop { payload: "x".repeat(187) };
+    let noop = Noop {
+        payload: "x".repeat(187),
+    };
     let start = SystemClock.since_boot();
     let producers = (0..PRODUCERS).map(|_| {
         let (client, noop) = (bench.client.clone(), noop.clone());
@@ -122,7 +130,10 @@ async fn latency(bench: &Bench) -> [f64; 3] {
         rhythm.tick().await;
         let client = bench.client.clone();
         tokio::spawn(async move {
-            let probe = Probe { sent_ns: now_ns(), slot };
+            let probe = Probe {
+                sent_ns: now_ns(),
+                slot,
+            };
             client.enqueue(&probe).await.expect("an enqueue");
         });
     }
@@ -133,13 +144,19 @@ async fn latency(bench: &Bench) -> [f64; 3] {
 }
 
 fn main() {
-    let tasks = std::env::args().skip(1).find_map(|text| text.parse().ok()).unwrap_or(100_000);
+    let tasks = std::env::args()
+        .skip(1)
+        .find_map(|text| text.parse().ok())
+        .unwrap_or(100_000);
     let driver = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .expect("a runtime for the producers");
-    for (name, power_safe) in [("FULL (power-safe, the default)", true), ("NORMAL (crash-safe)", false)] {
+    for (name, power_safe) in [
+        ("FULL (power-safe, the default)", true),
+        ("NORMAL (crash-safe)", false),
+    ] {
         for concurrency in [32, 256] {
             println!("embedded, synchronous={name}, concurrency {concurrency}");
             let bench = start(power_safe, concurrency);
