@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
 mod examples;
+mod golden;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;
@@ -16,3 +17,4 @@ mod store_migrations;
 mod store_postgres;
 mod store_stats;
 mod store_support;
+mod tidy;
