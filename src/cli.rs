@@ -4,11 +4,13 @@
 //! exit codes. Results go to standard output, everything said about them to standard error.
 
 mod config;
+mod dead;
 mod demo_tasks;
 mod exit;
 mod output;
 mod run;
 mod session;
+mod when;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,6 +65,9 @@ enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Show, revive, discard and delete dead letters.
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
 }
 
 /// Runs the command line of this process, with the tasks that `define` adds.
@@ -111,5 +116,6 @@ fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::run(&args, global, app),
         Command::Config(command) => config::run(&command, global, &app),
+        Command::Dead(command) => dead::run(command, &global, &app),
     }
 }
