@@ -4,6 +4,7 @@
 //! exit codes. Results go to standard output, everything said about them to standard error.
 
 mod config;
+mod demo;
 mod demo_tasks;
 mod exit;
 mod output;
@@ -60,6 +61,8 @@ struct Global {
 enum Command {
     /// Run tasks until told to stop.
     Run(run::RunArgs),
+    /// Show everything at work, in less than a minute.
+    Demo(demo::DemoArgs),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -110,6 +113,7 @@ fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Run(args) => run::run(&args, global, app),
+        Command::Demo(args) => demo::run(&args, &global),
         Command::Config(command) => config::run(&command, global, &app),
     }
 }
