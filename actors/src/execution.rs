@@ -46,19 +46,19 @@ pub(crate) struct Admission<'a> {
 
 /// Whether a delivery may start.
 #[derive(Debug)]
-pub(crate) enum Admitted {
-    /// It may.
-    Job(Box<Job>),
+pub(crate) enum Admitted<K> {
+    /// It may, as what it was found to be.
+    Job(Box<Job>, K),
     /// It ends here.
     Settle(Outcome),
 }
 
-/// Decides whether a delivery may start. `is_known` tells whether a kind of task is registered here.
-pub(crate) fn admit(
+/// Decides whether a delivery may start. `kind_of` finds what is registered here for it.
+pub(crate) fn admit<K>(
     frame: Vec<u8>,
     admission: &Admission<'_>,
-    is_known: impl FnOnce(&Envelope) -> bool,
-) -> Admitted {
+    kind_of: impl FnOnce(&Envelope) -> Option<K>,
+) -> Admitted<K> {
     let bury = |reason, note: String| {
         Admitted::Settle(Outcome::Bury {
             frame: None,
@@ -94,15 +94,14 @@ pub(crate) fn admit(
             return Admitted::Settle(bury_with(&header, None, reason, error.to_string(), None));
         }
     };
-    if is_known(&job.envelope) {
-        Admitted::Job(Box::new(job))
-    } else {
-        unknown(job, admission)
+    match kind_of(&job.envelope) {
+        Some(kind) => Admitted::Job(Box::new(job), kind),
+        None => Admitted::Settle(unknown(job, admission)),
     }
 }
 
 /// Gives a task of an unknown kind back, for workers that know it, until its grace is over.
-fn unknown(mut job: Job, admission: &Admission<'_>) -> Admitted {
+fn unknown(mut job: Job, admission: &Admission<'_>) -> Outcome {
     let since = *job.envelope.unknown_since.get_or_insert(admission.now);
     if admission.now.since(since) >= admission.unknown_grace {
         let note = format!(
@@ -110,7 +109,7 @@ fn unknown(mut job: Job, admission: &Admission<'_>) -> Admitted {
             job.envelope.task, admission.unknown_grace
         );
         let reason = DeadReason::UnknownTask;
-        return Admitted::Settle(bury_with(&job.header, None, reason, note, None));
+        return bury_with(&job.header, None, reason, note, None);
     }
     let frame = encode(
         job.header,
@@ -119,10 +118,10 @@ fn unknown(mut job: Job, admission: &Admission<'_>) -> Admitted {
         &unbounded(admission.limits),
     )
     .ok();
-    Admitted::Settle(Outcome::Release {
+    Outcome::Release {
         frame,
         delay: UNKNOWN_DELAY,
-    })
+    }
 }
 
 /// Returns the end of a task that was revoked before it started.

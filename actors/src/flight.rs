@@ -13,6 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::context::AttemptContext;
 use crate::lane::LaneGauge;
 use crate::panics::catch_call;
+use crate::registry::Kind;
 use crate::runner::AttemptEnd;
 use crate::table::AttemptTable;
 
@@ -20,6 +21,7 @@ use crate::table::AttemptTable;
 pub(crate) struct Flight {
     tag: u64,
     context: AttemptContext,
+    kind: Arc<Kind>,
     body: Option<LocalBoxFuture<'static, AttemptEnd>>,
     gauge: Arc<LaneGauge>,
     table: Arc<AttemptTable>,
@@ -29,6 +31,7 @@ pub(crate) struct Flight {
 pub(crate) struct Landed {
     pub(crate) tag: u64,
     pub(crate) context: AttemptContext,
+    pub(crate) kind: Arc<Kind>,
     pub(crate) end: AttemptEnd,
     /// The table of the incarnation that started it; a later one must not settle it.
     pub(crate) table: Arc<AttemptTable>,
@@ -37,7 +40,7 @@ pub(crate) struct Landed {
 impl Flight {
     pub(crate) fn new(
         tag: u64,
-        context: AttemptContext,
+        (context, kind): (AttemptContext, Arc<Kind>),
         body: LocalBoxFuture<'static, AttemptEnd>,
         gauge: Arc<LaneGauge>,
         table: Arc<AttemptTable>,
@@ -45,6 +48,7 @@ impl Flight {
         Self {
             tag,
             context,
+            kind,
             body: Some(body),
             gauge,
             table,
@@ -58,7 +62,7 @@ impl Flight {
         let dropped = catch_call(|| drop(body));
         self.gauge.leave();
         match (dropped, end) {
-            // Its work was done, or it was ended from outside: a destructor changes neither.
+            // What was ended from outside stays ended for that reason.
             (Ok(()), end) | (Err(_), end @ AttemptEnd::Aborted) => end,
             (Err(panic), _) => AttemptEnd::Panicked(panic),
         }
@@ -90,6 +94,7 @@ impl Future for Flight {
         Poll::Ready(Landed {
             tag,
             context,
+            kind: Arc::clone(&this.kind),
             end,
             table: Arc::clone(&this.table),
         })

@@ -74,7 +74,6 @@ impl Writer {
             }
             self.make_room();
         }
-        self.ringer.stop_own();
     }
 
     /// Lets other processes get at the lock between two groups, and the log be emptied when it has grown too far.

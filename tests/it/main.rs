@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod sqlite_conformance;
+mod sqlite_faults;
+mod sqlite_opening;
+mod sqlite_processes;
+mod sqlite_support;
 mod store_changes;
 mod store_faults;
 mod store_letters;

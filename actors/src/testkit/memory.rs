@@ -131,8 +131,10 @@ impl MemoryBroker {
         effect: impl FnOnce(&mut State, Now) -> Result<T, BrokerError>,
     ) -> Result<T, BrokerError> {
         let fate = lock(&self.plan).fate(method);
-        if let Fate::Fail(error) = fate {
-            return Err(error);
+        match fate {
+            Fate::Fail(error) => return Err(error),
+            Fate::Panic => panic!("planned: panic in {method:?}"),
+            Fate::Answer | Fate::Lose => {}
         }
         let reply = effect(&mut self.state(), self.now());
         self.core.bell.notify_waiters();
