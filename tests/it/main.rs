@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod examples;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;
