@@ -5,6 +5,7 @@
 
 mod config;
 mod dead;
+mod demo;
 mod demo_tasks;
 mod exit;
 mod output;
@@ -62,6 +63,8 @@ struct Global {
 enum Command {
     /// Run tasks until told to stop.
     Run(run::RunArgs),
+    /// Show everything at work, in less than a minute.
+    Demo(demo::DemoArgs),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -115,6 +118,7 @@ fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Run(args) => run::run(&args, global, app),
+        Command::Demo(args) => demo::run(&args, &global),
         Command::Config(command) => config::run(&command, global, &app),
         Command::Dead(command) => dead::run(command, &global, &app),
     }
