@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod cli_enqueue;
+mod cli_look;
+mod cli_support;
 mod store_changes;
 mod store_faults;
 mod store_letters;
