@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod cli_enqueue;
+mod cli_look;
+mod cli_support;
 mod examples;
 mod golden;
 mod sqlite_conformance;
