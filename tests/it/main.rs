@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod cli_dead;
+mod cli_support;
 mod store_changes;
 mod store_faults;
 mod store_letters;
