@@ -4,6 +4,13 @@
 
 mod cli_dead;
 mod cli_support;
+mod examples;
+mod golden;
+mod sqlite_conformance;
+mod sqlite_faults;
+mod sqlite_opening;
+mod sqlite_processes;
+mod sqlite_support;
 mod store_changes;
 mod store_faults;
 mod store_letters;
@@ -12,3 +19,4 @@ mod store_migrations;
 mod store_postgres;
 mod store_stats;
 mod store_support;
+mod tidy;
