@@ -190,14 +190,16 @@ fn garbage_and_giants_are_buried_raw() {
         pause(&rig, false).await;
         assert_eq!(rig.wait(&good).await.state, TaskState::Succeeded);
         let letters = rig.letters(3).await;
-        let reasons: Vec<DeadReason> = letters.iter().map(|letter| letter.reason).collect();
-        use DeadReason::{Oversized, Undecodable};
-        assert_eq!(
-            reasons,
-            [Undecodable, Undecodable, Oversized],
-            "{letters:?}"
-        );
-        assert_eq!(letters[0].frame, b"{\"not\":\"ours\"}");
+        let count = |reason| {
+            letters
+                .iter()
+                .filter(|letter| letter.reason == reason)
+                .count()
+        };
+        assert_eq!(count(DeadReason::Undecodable), 2, "{letters:?}");
+        assert_eq!(count(DeadReason::Oversized), 1, "{letters:?}");
+        let raw = |letter: &crate::ports::DeadLetter| letter.frame == b"{\"not\":\"ours\"}";
+        assert!(letters.iter().any(raw), "{letters:?}");
         rig.stop().await;
     });
 }
