@@ -35,6 +35,8 @@ impl Default for QueueShare {
 #[derive(Clone, Debug)]
 pub struct Permits {
     shared: Arc<Mutex<Shared>>,
+    /// Rung when permits came back after a queue was found to have no room.
+    freed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ struct Shared {
     queues: HashMap<QueueName, Queue>,
     seats: HashMap<u64, Account>,
     next_seat: u64,
+    /// Somebody wants to know when permits come back.
+    watched: bool,
 }
 
 /// What one seat has. It stays while the seat's thread is blocked, so that others can dispose of it.
@@ -96,9 +100,11 @@ impl Permits {
             queues,
             seats: HashMap::new(),
             next_seat: 0,
+            watched: false,
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
+            freed: Arc::default(),
         }
     }
 
@@ -107,6 +113,29 @@ impl Permits {
     pub fn totals(&self) -> (usize, usize) {
         let shared = self.lock();
         (shared.total, shared.free)
+    }
+
+    /// Returns whether another task of a queue could start here: a permit is free, or the queue has less than its share
+    /// and the others will make room.
+    pub(crate) fn has_room(&self, name: &QueueName) -> bool {
+        let mut shared = self.lock();
+        let room = shared.queues.get(name).is_none_or(|queue| {
+            let claim = shared.free > 0 || queue.active < shared.share(queue);
+            claim && queue.active < queue.cap(shared.total)
+        });
+        shared.watched |= !room;
+        room
+    }
+
+    /// Completes when permits came back since a queue was found to have no room.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    fn tell_freed(&self, shared: &mut Shared) {
+        if std::mem::take(&mut shared.watched) {
+            self.freed.notify_one();
+        }
     }
 
     /// Makes a seat for a consumer of `queue` on the thread `group`.
@@ -174,6 +203,7 @@ impl Permits {
         }
         if any {
             shared.wake_next();
+            self.tell_freed(&mut shared);
         }
     }
 
@@ -235,8 +265,12 @@ impl Shared {
         if !contended {
             return None;
         }
+        Some(self.share(self.queues.get(name)?))
+    }
+
+    /// Returns the weighted share of a queue among those that take part now.
+    fn share(&self, own: &Queue) -> usize {
         let takes_part = |queue: &&Queue| queue.active > 0 || !queue.waiting.is_empty();
-        let own = self.queues.get(name)?;
         let mut weights: u64 = self
             .queues
             .values()
@@ -247,7 +281,7 @@ impl Shared {
             weights += u64::from(own.share.weight);
         }
         let share = self.total as u64 * u64::from(own.share.weight) / weights.max(1);
-        Some(usize::try_from(share).unwrap_or(usize::MAX).max(1))
+        usize::try_from(share).unwrap_or(usize::MAX).max(1)
     }
 
     /// Wakes seats of the waiting queue that is furthest behind; each tries for itself.
@@ -318,6 +352,7 @@ impl Seat {
             queue.active -= count;
         }
         shared.wake_next();
+        self.permits.tell_freed(&mut shared);
     }
 
     /// Takes up to `want` places for deliveries that wait for a permit; returns how many it got.

@@ -116,7 +116,12 @@ fn two_workers_share_the_work() {
         let starts = |rig: &Rig| rig.probe.count(|event| event.end.is_none());
         let (a, b) = (starts(&first), starts(&second));
         assert_eq!(a + b, 300);
-        assert!(a > 30 && b > 30, "{a} and {b}");
+        assert!(
+            a > 30 && b > 30,
+            "{a} and {b}\n{}\n\n{}",
+            first.probe,
+            second.probe
+        );
         first.stop().await;
         second.stop().await;
     });
