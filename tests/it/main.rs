@@ -2,6 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod cli_dead;
+mod cli_dead_support;
+mod cli_enqueue;
+mod cli_look;
+mod cli_support;
+mod examples;
+mod golden;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;
@@ -15,3 +22,4 @@ mod store_migrations;
 mod store_postgres;
 mod store_stats;
 mod store_support;
+mod tidy;
