@@ -143,7 +143,9 @@ fn ten_thousand_tasks_balance() {
         assert_eq!((counters.outstanding(), queue.held()), (0, 0));
         assert_eq!(
             (counters.released, counters.rescued, counters.stale),
-            (0, 0, 0)
+            (0, 0, 0),
+            "{:?}",
+            rig.probe.logged("thread")
         );
         assert_eq!(rig.probe.count(|event| event.end.is_none()), 10_000);
         assert_eq!(
