@@ -5,6 +5,8 @@
 
 mod completions;
 mod config;
+mod dead;
+mod demo;
 mod demo_tasks;
 mod enqueue;
 mod exit;
@@ -19,6 +21,7 @@ mod tasks;
 mod text;
 mod tree;
 mod values;
+mod when;
 mod workers;
 
 use std::ffi::OsString;
@@ -74,6 +77,11 @@ enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Show, revive, discard and delete dead letters.
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
+    /// Show everything at work, in less than a minute.
+    Demo(demo::DemoArgs),
     /// Add tasks to their queues, and wait for their ends when asked to.
     Enqueue(enqueue::EnqueueArgs),
     /// Show what every queue holds and has counted.
@@ -139,6 +147,8 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
     match command {
         Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
+        Command::Demo(args) => demo::run(&args, &global),
+        Command::Dead(command) => dead::run(command, &global, &app),
         Command::Enqueue(args) => enqueue::run(&args, &global, app),
         Command::Queues => queues::run(&global, &app),
         Command::Run(args) => run::run(&args, global, app),

@@ -22,6 +22,6 @@ pub mod telemetry;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, child, context, failure, frame, ids, policy, ports, producer, state, task, time,
-    workshop,
+    attempt, child, context, events, failure, frame, ids, intensity, permits, policy, ports,
+    producer, reference, revival, route, state, supervisor, task, time, tree, workshop,
 };

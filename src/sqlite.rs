@@ -85,6 +85,7 @@ pub struct SqliteBroker {
     /// `None` while it is dropped.
     reader: Option<Reader>,
     keeping: Arc<Keeping>,
+    bell: bells::Stop,
     threads: Vec<JoinHandle<()>>,
     warnings: Vec<String>,
     _alive: Option<Alive>,
@@ -113,6 +114,7 @@ impl SqliteBroker {
             writer: parts.writer,
             reader: Some(parts.reader),
             keeping: parts.keeping,
+            bell: parts.bell,
             threads,
             warnings,
             _alive: alive,
@@ -163,6 +165,7 @@ impl Drop for SqliteBroker {
     fn drop(&mut self) {
         drop(self.writer.send(Order::Stop));
         self.keeping.stop();
+        self.bell.stop();
         self.reader = None;
         let mut waited = Duration::ZERO;
         let step = Duration::from_millis(1);
@@ -199,6 +202,7 @@ fn claim(place: &Place, options: &SqliteOptions) -> Result<Option<Alive>, OpenEr
 struct Threads {
     board: Arc<Board>,
     keeping: Arc<Keeping>,
+    bell: bells::Stop,
     reader: Reader,
     writer: SyncSender<Order>,
 }
@@ -229,6 +233,7 @@ impl Threads {
         let board = Arc::new(Board::default());
         let keeping = Arc::new(Keeping::default());
         let bell = Bell::hang(&place.bells())?;
+        let stop = bell.stop()?;
         let ringer = Ringer::new(&place.bells(), bell.name())?;
         let (reader, reading) = Reader::spawn(schema::connect(place, Role::Read)?, UNDER_WAY)?;
         let keeper = Keeper {
@@ -242,7 +247,7 @@ impl Threads {
         let mut threads = Vec::new();
         let mut syncer = None;
         if options.power_safe {
-            let (started, syncing) = Syncer::spawn(&place.log())?;
+            let (started, syncing) = Syncer::spawn(place)?;
             syncer = Some(started);
             threads.push(syncing);
         }
@@ -261,6 +266,7 @@ impl Threads {
             keeping: Arc::clone(&keeping),
             busy_bound: options.busy_bound,
             data_version: 0,
+            contended: 0,
         };
         // One place more than steps may be under way: for the order to stop.
         let (writer, writing) = writer::spawn(writer, UNDER_WAY + 1)?;
@@ -270,6 +276,7 @@ impl Threads {
         let parts = Self {
             board,
             keeping,
+            bell: stop,
             reader,
             writer,
         };

@@ -34,7 +34,7 @@ struct Hand(AttemptContext);
 
 impl Drop for Hand {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.0.phase() == Phase::Sent {
+        if std::thread::panicking() {
             self.0.accuse(panics::share_last());
         }
     }

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::fut::ActorFutureExt;
@@ -18,16 +19,15 @@ use crate::child::ExitNote;
 use crate::context::AttemptContext;
 use crate::context::WorkerContext;
 use crate::events::{Observer, TaskEvent};
-use crate::ids::{QueueName, TaskName};
+use crate::execution::Conclusion;
+use crate::ids::QueueName;
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
 use crate::line::{Line, Link};
 use crate::messages::{Drain, GiveBack, Look, LookAt};
 use crate::permits::Permits;
 use crate::pump::{Pump, PumpExit};
-use crate::registry::{Entry, Registry};
-use crate::runner::Runner;
-use crate::workshop::Runners;
+use crate::registry::Kinds;
 
 /// Everything a consumer needs, made anew for each incarnation of the actor.
 pub(crate) struct ConsumerSetup {
@@ -37,13 +37,14 @@ pub(crate) struct ConsumerSetup {
     pub(crate) unknown_grace: Duration,
     pub(crate) link: Link,
     pub(crate) worker: Arc<WorkerContext>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) runners: Arc<Runners>,
+    pub(crate) kinds: Arc<Kinds>,
     pub(crate) permits: Permits,
     pub(crate) gate: SuspectGate,
     pub(crate) gauge: Arc<LaneGauge>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) watch: Arc<Notify>,
+    /// Nothing is to be fetched any more.
+    pub(crate) quiet: Arc<AtomicBool>,
     pub(crate) log: Logger,
 }
 
@@ -55,11 +56,9 @@ impl ConsumerSetup {
         Line::new(&self.queue, &self.worker.worker, self.lane, self.lease)
     }
 
-    /// Returns what is registered for a kind of task, and what runs it on this lane.
-    pub(crate) fn kind_of(&self, task: &TaskName) -> Option<(Entry, Arc<dyn Runner>)> {
-        let entry = self.registry.entries.get(task)?;
-        let runner = entry.runner.as_ref().or_else(|| self.runners.get(task))?;
-        Some((entry.clone(), Arc::clone(runner)))
+    /// Returns whether a consumer made from this is to finish what it has and fetch nothing more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.gauge.is_retired() || self.quiet.load(Ordering::Acquire)
     }
 
     pub(crate) fn started(&self, context: &AttemptContext) {
@@ -71,11 +70,12 @@ impl ConsumerSetup {
         }
     }
 
-    pub(crate) fn ended(&self, context: &AttemptContext, outcome: &Outcome, elapsed: Duration) {
+    pub(crate) fn ended(&self, context: &AttemptContext, end: &Conclusion, elapsed: Duration) {
         if let Some(observer) = &self.observer {
             observer.task(&TaskEvent::Ended {
                 context,
-                outcome,
+                outcome: &end.outcome,
+                error: end.error.as_deref(),
                 elapsed,
             });
         }
@@ -134,6 +134,8 @@ pub(crate) struct Control {
     revocations: Cell<bool>,
     /// The pump has ended.
     ended: Cell<bool>,
+    /// The supervisor wants the actor to end, not only what it holds to be given back.
+    stopping: Cell<bool>,
     notify: Notify,
     waiting: RefCell<Vec<oneshot::Sender<()>>>,
 }
@@ -145,6 +147,7 @@ impl Control {
             look: Cell::new(false),
             revocations: Cell::new(false),
             ended: Cell::new(false),
+            stopping: Cell::new(false),
             notify: Notify::new(),
             waiting: RefCell::default(),
         }
@@ -202,6 +205,7 @@ impl Consumer {
     /// Is asked to stop by its supervisor: gives back what it holds and ends.
     pub(crate) fn stop(&mut self, ctx: &mut Context<Self>) {
         self.control.set_mode(Mode::GivingBack);
+        self.control.stopping.set(true);
         if self.control.ended.get() {
             ctx.stop();
         }
@@ -224,7 +228,7 @@ impl Actor for Consumer {
                 // Whoever asked may have given up waiting.
                 let _unheard = waiting.send(());
             }
-            if consumer.control.mode() == Mode::GivingBack {
+            if consumer.control.stopping.get() {
                 ctx.stop();
             }
         });

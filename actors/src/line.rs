@@ -66,6 +66,8 @@ pub(crate) struct Line {
     pub(crate) table: Arc<AttemptTable>,
     last_call: u64,
     next_tag: u64,
+    /// The call whose answer has not come.
+    outstanding: Option<Arc<ExchangeCall>>,
 }
 
 impl Line {
@@ -84,6 +86,7 @@ impl Line {
             table,
             last_call: 0,
             next_tag: 1,
+            outstanding: None,
         }
     }
 
@@ -111,6 +114,7 @@ impl Line {
             first_tag: self.next_tag,
         });
         self.next_tag += u64::from(want);
+        self.outstanding = Some(Arc::clone(&call));
         let link = link.clone();
         Box::pin(async move {
             Answer::Exchanged(
@@ -118,6 +122,17 @@ impl Line {
                     .await,
             )
         })
+    }
+
+    /// Notes that the last call was answered.
+    pub(crate) fn set_answered(&mut self) {
+        self.outstanding = None;
+    }
+
+    /// Returns the settlements of which nobody knows whether they took effect.
+    pub(crate) fn unanswered(&mut self) -> Vec<Settlement> {
+        let call = self.outstanding.take();
+        call.map_or_else(Vec::new, |call| call.settlements.clone())
     }
 
     pub(crate) fn revocations(

@@ -21,15 +21,16 @@ use tokio::time::Instant;
 
 use crate::consumer::{ConsumerSetup, Control, Mode};
 use crate::context::{Abort, AttemptContext, Job};
-use crate::execution::{Admission, Admitted, Ended, admit, conclude};
+use crate::envelope::Envelope;
+use crate::execution::{Admission, Admitted, Conclusion, Ended, admit, conclude};
 use crate::flight::{Flight, Landed};
 use crate::ids::TaskId;
 use crate::lease::{Exchanged, MAX_BATCH, Outcome, Settlement};
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
-use crate::registry::Entry;
-use crate::runner::{AttemptEnd, Runner};
+use crate::registry::Kind;
+use crate::runner::AttemptEnd;
 use crate::time::{Timestamp, millis};
 
 /// How many jobs are looked at before the loop returns to its other duties.
@@ -54,6 +55,13 @@ enum Step {
     Nudge,
 }
 
+/// A delivery that may start.
+struct Ready {
+    tag: u64,
+    job: Box<Job>,
+    kind: Arc<Kind>,
+}
+
 /// The state of one consumer. See the file's header.
 pub(crate) struct Pump {
     setup: Arc<ConsumerSetup>,
@@ -70,8 +78,8 @@ pub(crate) struct Pump {
     /// Whether another suspect was in the gate when it was last tried.
     gate_shut: bool,
     finished: Vec<Settlement>,
-    waiting: VecDeque<(u64, Box<Job>)>,
-    suspects: VecDeque<(u64, Box<Job>)>,
+    waiting: VecDeque<Ready>,
+    suspects: VecDeque<Ready>,
     flights: FuturesUnordered<Flight>,
     /// Aborted, but their blocking work still runs: given back last.
     lingering: Vec<u64>,
@@ -82,16 +90,21 @@ pub(crate) struct Pump {
 }
 
 impl Drop for Pump {
-    /// Leaves what it still holds to the watchdog.
+    /// Leaves what it still holds to the watchdog, and what it could not tell the broker, or not for certain.
     fn drop(&mut self) {
+        let finished = std::mem::take(&mut self.finished);
+        for settlement in self.line.unanswered().into_iter().chain(finished) {
+            self.line.table.owe(settlement.tag, settlement.outcome);
+        }
         self.line.table.orphan();
+        self.setup.watch.notify_one();
     }
 }
 
 impl Pump {
     pub(crate) fn new(setup: Arc<ConsumerSetup>, control: Rc<Control>) -> Self {
         let line = setup.new_line();
-        let seat = setup.permits.seat(&setup.queue);
+        let seat = setup.permits.seat(&setup.queue, setup.gauge.group);
         let pending = Some(line.open(&setup.link));
         setup.gauge.add_table(Arc::clone(&line.table));
         Self {
@@ -190,10 +203,10 @@ impl Pump {
             self.hungry = true;
             self.look_again = self.pending.is_some();
         }
-        if self.control.take_revocations() && self.open && self.pending.is_none() {
+        if self.open && self.pending.is_none() && self.control.take_revocations() {
             self.pending = Some(self.line.revocations(&self.setup.link, None));
         }
-        if self.setup.gauge.is_retired() && self.control.mode() == Mode::Running {
+        if self.setup.is_leaving() && self.control.mode() == Mode::Running {
             self.control.set_mode(Mode::Draining);
         }
         match self.control.mode() {
@@ -209,7 +222,7 @@ impl Pump {
     }
 
     fn give_back_unstarted(&mut self) {
-        for (tag, _) in self.waiting.drain(..).chain(self.suspects.drain(..)) {
+        for Ready { tag, .. } in self.waiting.drain(..).chain(self.suspects.drain(..)) {
             if self.line.table.finish(tag) {
                 self.finished.push(Settlement {
                     tag,
@@ -226,8 +239,8 @@ impl Pump {
             if self.idle_permits() == 0 && self.seat.acquire(self.waiting.len()) == 0 {
                 break;
             }
-            if let Some((tag, job)) = self.waiting.pop_front() {
-                self.start(tag, job, None);
+            if let Some(ready) = self.waiting.pop_front() {
+                self.start(ready, None);
             }
         }
         self.gate_shut = false;
@@ -239,33 +252,26 @@ impl Pump {
             if self.idle_permits() == 0 && self.seat.acquire(1) == 0 {
                 break;
             }
-            if let Some((tag, job)) = self.suspects.pop_front() {
-                self.start(tag, job, Some(gate));
+            if let Some(ready) = self.suspects.pop_front() {
+                self.start(ready, Some(gate));
             }
         }
     }
 
-    fn start(&mut self, tag: u64, job: Box<Job>, gate: Option<OwnedSemaphorePermit>) {
-        let Some((entry, runner)) = self.setup.kind_of(&job.envelope.task) else {
-            return;
-        };
-        let limits = entry.policy.limits_for(&job.envelope.overrides);
+    fn start(&mut self, ready: Ready, gate: Option<OwnedSemaphorePermit>) {
+        let Ready { tag, job, kind } = ready;
+        let limits = kind.policy.limits_for(&job.envelope.overrides);
         let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
         let worker = Arc::clone(&self.setup.worker);
         let now = (worker, Instant::now());
         let context = AttemptContext::new(key, *job, self.setup.queue.clone(), limits, now);
-        if !self.line.table.start(tag, &context) {
-            return;
-        }
-        self.setup.started(&context);
         let body: LocalBoxFuture<'static, AttemptEnd> = match gate {
-            None => runner.start(context.clone()),
-            Some(gate) => self.marked(tag, context.clone(), runner, gate),
+            None => kind.runner.start(context.clone()),
+            Some(gate) => self.marked(tag, context.clone(), Arc::clone(&kind), gate),
         };
-        let gauge = Arc::clone(&self.setup.gauge);
-        let table = Arc::clone(&self.line.table);
+        let (setup, table) = (Arc::clone(&self.setup), Arc::clone(&self.line.table));
         self.flights
-            .push(Flight::new(tag, context, body, gauge, table));
+            .push(Flight::new(tag, (context, kind), body, setup, table));
     }
 
     /// Runs a suspect: alone of its kind in the process, and not before its start mark is written.
@@ -273,14 +279,14 @@ impl Pump {
         &self,
         tag: u64,
         context: AttemptContext,
-        runner: Arc<dyn Runner>,
+        kind: Arc<Kind>,
         gate: OwnedSemaphorePermit,
     ) -> LocalBoxFuture<'static, AttemptEnd> {
         let (link, place) = (self.setup.link.clone(), self.line.table.place(tag));
         Box::pin(async move {
             let _gate = gate;
             match link.insist(|| link.broker.mark_started(&place)).await {
-                Ok(true) => runner.start(context).await,
+                Ok(true) => kind.runner.start(context).await,
                 Ok(false) | Err(_) => AttemptEnd::Lost,
             }
         })
@@ -292,12 +298,15 @@ impl Pump {
 
     /// Makes the next call, if there is a reason for one and none is outstanding.
     fn call(&mut self) {
-        if self.pending.is_some() || !self.open {
-            return;
-        }
         if self.control.mode() != Mode::Running {
             return self.call_for_the_last_time();
         }
+        if self.pending.is_some() || !self.open {
+            return;
+        }
+        let ahead = self.waiting.len() + self.suspects.len();
+        self.seat
+            .unreserve(self.seat.reserved().saturating_sub(ahead));
         let want = if self.hungry {
             self.appetite()
         } else {
@@ -316,6 +325,17 @@ impl Pump {
 
     /// Settles the rest, and closes the incarnation when nothing is left.
     fn call_for_the_last_time(&mut self) {
+        self.seat.release(self.idle_permits());
+        self.seat.stop_waiting();
+        if !self.open && self.flights.is_empty() {
+            // It holds nothing. Whether an opening that is under way happens is left to rescue.
+            self.pending = None;
+            self.closed = true;
+            return;
+        }
+        if self.pending.is_some() || !self.open {
+            return;
+        }
         if !self.finished.is_empty() {
             return self.exchange(0);
         }
@@ -369,6 +389,7 @@ impl Pump {
                 self.line.table.set_opened();
             }
             Answer::Exchanged(Ok(reply)) => {
+                self.line.set_answered();
                 self.line
                     .table
                     .add(reply.deliveries.iter().map(|delivery| delivery.tag));
@@ -406,8 +427,6 @@ impl Pump {
         for delivery in reply.deliveries {
             self.admit(delivery.tag, delivery.frame, reply.now);
         }
-        let surplus = self.seat.reserved().saturating_sub(self.waiting.len());
-        self.seat.unreserve(surplus);
     }
 
     fn admit(&mut self, tag: u64, frame: Vec<u8>, now: Timestamp) {
@@ -418,11 +437,16 @@ impl Pump {
             limits: &setup.worker.limits,
             unknown_grace: setup.unknown_grace,
         };
-        match admit(frame, &admission, |envelope| {
-            setup.kind_of(&envelope.task).is_some()
-        }) {
-            Admitted::Job(job) if job.header.is_suspect() => self.suspects.push_back((tag, job)),
-            Admitted::Job(job) => self.waiting.push_back((tag, job)),
+        let kind_of = |envelope: &Envelope| setup.kinds.get(&envelope.task).cloned();
+        match admit(frame, &admission, kind_of) {
+            Admitted::Job(job, kind) => {
+                let line = if job.header.is_suspect() {
+                    &mut self.suspects
+                } else {
+                    &mut self.waiting
+                };
+                line.push_back(Ready { tag, job, kind });
+            }
             Admitted::Settle(outcome) => {
                 if self.line.table.finish(tag) {
                     self.setup.settled_unstarted(&outcome);
@@ -439,11 +463,12 @@ impl Pump {
             }
         }
         for line in [&mut self.waiting, &mut self.suspects] {
-            for (tag, job) in std::mem::take(line) {
-                if !self.revoked.contains(&job.header.id) {
-                    line.push_back((tag, job));
+            for ready in std::mem::take(line) {
+                let (tag, header) = (ready.tag, ready.job.header);
+                if !self.revoked.contains(&header.id) {
+                    line.push_back(ready);
                 } else if self.line.table.finish(tag) {
-                    let outcome = crate::execution::cancelled(&job.header);
+                    let outcome = crate::execution::cancelled(&header);
                     self.finished.push(Settlement { tag, outcome });
                 }
             }
@@ -471,8 +496,6 @@ impl Pump {
         self.hungry = true;
         if self.control.mode() == Mode::Running {
             self.pending = Some(self.line.open(&self.setup.link));
-        } else {
-            self.closed = self.flights.is_empty();
         }
     }
 
@@ -482,27 +505,23 @@ impl Pump {
         let Landed {
             tag,
             context,
+            kind,
             end,
             table,
         } = landed;
         let ours = table.finish(tag) && Arc::ptr_eq(&table, &self.line.table);
         if !ours {
-            if self.control.mode() != Mode::Running && !self.open && self.flights.is_empty() {
-                self.closed = true;
-            }
             return;
         }
         if matches!(end, AttemptEnd::Aborted)
             && context.aborted() == Some(Abort::Released)
             && context.is_blocking()
+            && self.control.mode() != Mode::Running
         {
             self.lingering.push(tag);
             return;
         }
-        let Some((entry, _)) = self.setup.kind_of(context.task()) else {
-            return;
-        };
-        if let Some(outcome) = self.conclude(end, &context, &entry) {
+        if let Some(outcome) = self.conclude(end, &context, &kind) {
             self.finished.push(Settlement { tag, outcome });
         }
     }
@@ -511,42 +530,43 @@ impl Pump {
         &mut self,
         end: AttemptEnd,
         context: &AttemptContext,
-        entry: &Entry,
+        kind: &Kind,
     ) -> Option<Outcome> {
         let setup = Arc::clone(&self.setup);
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
-            policy: &entry.policy,
-            has_output: entry.has_output,
+            policy: &kind.policy,
+            has_output: kind.has_output,
             aborted: context.aborted(),
             worker: setup.worker.worker.as_str(),
             now: setup.worker.clock.now(),
             elapsed: context.elapsed(),
             frame_limits: &setup.worker.limits,
         };
-        let outcome = conclude(end, &ended, &mut self.rng)?;
-        log_end(&setup, context, &outcome);
-        setup.ended(context, &outcome, ended.elapsed);
-        Some(outcome)
+        let conclusion = conclude(end, &ended, &mut self.rng)?;
+        log_end(&setup, context, &conclusion);
+        setup.ended(context, &conclusion, ended.elapsed);
+        Some(conclusion.outcome)
     }
 }
 
 /// Logs how an attempt ended: what needs nobody at debug level, what is tried again as a warning, what died as an error.
-fn log_end(setup: &ConsumerSetup, context: &AttemptContext, outcome: &Outcome) {
+fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
     let log = &setup.log;
     let (id, task, attempt) = (context.id(), context.task(), context.number());
     let ms = millis(context.elapsed());
-    match outcome {
+    let why = end.error.as_deref();
+    match &end.outcome {
         Outcome::Succeed { .. } => {
             debug!(log, "task succeeded"; "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Retry { delay, .. } => {
-            warn!(log, "attempt failed; it is tried again"; "retry_in_ms" => millis(*delay),
+            warn!(log, "attempt failed; it is tried again"; "error" => why, "retry_in_ms" => millis(*delay),
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Bury { reason, .. } => {
-            error!(log, "task died"; "reason" => %reason,
+            error!(log, "task died"; "reason" => %reason, "error" => why,
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {

@@ -1,6 +1,6 @@
 //! The registry: which kinds of tasks a program knows, what is allowed to each, and what runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::ids::{NameError, TaskName};
 use crate::policy::Policy;
 use crate::runner::{FunctionRunner, Runner};
 use crate::task::{Task, TaskError};
-use crate::workshop::{TaskActor, TaskActorKind};
+use crate::workshop::{Runners, TaskActor, TaskActorKind};
 
 type CheckArgs = fn(&[u8], &FrameLimits) -> Result<(), FrameError>;
 
@@ -24,6 +24,16 @@ pub(crate) struct Entry {
     pub(crate) runner: Option<Arc<dyn Runner>>,
     pub(crate) check: CheckArgs,
 }
+
+/// One kind of task as a lane runs it.
+pub(crate) struct Kind {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) has_output: bool,
+    pub(crate) runner: Arc<dyn Runner>,
+}
+
+/// The kinds of tasks of one lane.
+pub(crate) type Kinds = HashMap<TaskName, Arc<Kind>>;
 
 /// The kinds of tasks a program knows.
 #[derive(Clone, Default)]
@@ -105,6 +115,20 @@ impl Registry {
         };
         self.entries.insert(name, entry);
         Ok(())
+    }
+
+    /// Returns the kinds as a lane runs them, given the runners of its task actors.
+    pub(crate) fn kinds(&self, runners: &Runners) -> Kinds {
+        let kind = |(name, entry): (&TaskName, &Entry)| {
+            let runner = entry.runner.as_ref().or_else(|| runners.get(name))?;
+            let kind = Kind {
+                policy: Arc::clone(&entry.policy),
+                has_output: entry.has_output,
+                runner: Arc::clone(runner),
+            };
+            Some((name.clone(), Arc::new(kind)))
+        };
+        self.entries.iter().filter_map(kind).collect()
     }
 
     /// Changes the policy of a kind of task; returns whether there is such a kind.

@@ -8,40 +8,36 @@
 //! ```
 //!
 //! Task actors have a supervisor of their own below the lane: one that crashes is rebuilt alone, while a lost thread
-//! takes everything behind it along. Only this file knows the actors by name.
+//! takes everything behind it along.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Context};
-use slog::{Logger, o};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::child::{
-    ChildSpec, Environment, ExitReason, OnUnresponsive, Pings, Placement, Recipe, Shutdown,
-    StartError, Strategy, SupervisorSpec, TreeNode,
-};
-use crate::consumer::{Consumer, ConsumerSetup, SuspectGate};
+use crate::child::{Environment, ExitReason, Strategy, TreeNode};
 use crate::context::WorkerContext;
-use crate::dead_letter::{DeadLetter, DeadLetterSetup};
 use crate::events::Observer;
-use crate::herald::{Describe, Herald};
+use crate::herald::Describe;
 use crate::ids::QueueName;
 use crate::intensity::Limit;
-use crate::lane::{Board, LaneSeat};
-use crate::line::Link;
-use crate::messages::{DeadArrived, Drain, DueChanged, GiveBack, Look};
+use crate::lane::Board;
+use crate::messages::{Drain, GiveBack};
 use crate::outage::Outage;
 use crate::permits::{Permits, QueueShare};
 use crate::ports::{Broker, DeadLetters};
-use crate::reference::{Ref, Slot};
+use crate::reference::Ref;
 use crate::registry::Registry;
-use crate::retry_scheduler::RetryScheduler;
-use crate::supervisor::{Root, Supervisor};
-use crate::waker::{QueueBells, Waker};
-use crate::watchdog::{Watchdog, WatchdogSetup};
-use crate::workshop::Runners;
+use crate::supervisor::{RestartChild, Root};
+
+mod build;
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
+
+use build::{Builder, LaneRefs};
 
 /// How the tree is shaped and how its actors behave.
 #[derive(Clone, Debug)]
@@ -96,6 +92,14 @@ impl TreeOptions {
     }
 }
 
+impl TreeOptions {
+    /// Returns how long a thread may not answer before its lane counts as blocked: a fifth of what it takes to give up
+    /// on it, at most a second.
+    pub(crate) fn blocked_after(&self) -> Duration {
+        (self.blocked_deadline / 5).min(Duration::from_secs(1))
+    }
+}
+
 /// What the tree works with.
 #[derive(Clone)]
 pub struct TreeParts {
@@ -126,39 +130,8 @@ pub struct Tree {
     broker: Arc<Outage>,
     store: Arc<Outage>,
     recycle: watch::Receiver<bool>,
-}
-
-/// The thread of a lane, as a child that can be pinged: when it does not answer, the lane gets a fresh one.
-struct LaneThread {
-    seat: LaneSeat,
-}
-
-impl Actor for LaneThread {
-    type Context = Context<Self>;
-}
-
-/// What is needed to specify children.
-struct Builder {
-    options: TreeOptions,
-    parts: TreeParts,
-    registry: Arc<Registry>,
-    link: Link,
-    store_outage: Arc<Outage>,
-    board: Board,
-    permits: Permits,
-    gate: SuspectGate,
-    watch: Arc<Notify>,
-    recycle: watch::Sender<bool>,
-    log: Logger,
-}
-
-/// The consumers of one lane, as others reach them.
-struct LaneRefs {
-    seat: LaneSeat,
-    spec: ChildSpec,
-    looks: Vec<(QueueName, Ref<Look>)>,
-    drains: Vec<Ref<Drain>>,
-    give_backs: Vec<Ref<GiveBack>>,
+    quiet: Arc<AtomicBool>,
+    supervisors: BTreeMap<String, Ref<RestartChild>>,
 }
 
 impl Tree {
@@ -180,18 +153,18 @@ impl Tree {
             .supervisor(Strategy::OneForOne)
             .child(builder.nested("services", services))
             .child(builder.nested("work", work));
+        let consumers = || lanes.iter().flat_map(|lane| lane.consumers.iter());
         Self {
             root: Root::start("celeriac", root, environment),
             board: builder.board,
             permits: builder.permits,
-            drains: lanes.iter().flat_map(|lane| lane.drains.clone()).collect(),
-            give_backs: lanes
-                .iter()
-                .flat_map(|lane| lane.give_backs.clone())
-                .collect(),
+            drains: consumers().map(|c| c.drain.clone()).collect(),
+            give_backs: consumers().map(|c| c.give_back.clone()).collect(),
             broker: builder.link.outage,
             store: builder.store_outage,
             recycle,
+            quiet: builder.quiet,
+            supervisors: builder.supervisors.into_inner(),
         }
     }
 
@@ -243,12 +216,14 @@ impl Tree {
     /// # Cancel safety
     /// Dropping the future leaves the consumers draining.
     pub async fn drain(&self) {
+        self.quiet.store(true, Ordering::Release);
         let drains = self.drains.iter().map(|drain| drain.send(Drain));
         futures_util::future::join_all(drains).await;
     }
 
     /// Drops what still runs and gives it back, uncounted, for at most `limit`.
     pub async fn give_back(&self, limit: Duration) {
+        self.quiet.store(true, Ordering::Release);
         let all = self
             .give_backs
             .iter()
@@ -258,265 +233,20 @@ impl Tree {
         let _in_time = tokio::time::timeout(limit, all).await;
     }
 
+    /// Restarts a child, named by its path below the root, such as `work/lane-0/consumer-default`. Not a crash: counts
+    /// nothing. Returns whether there is such a child.
+    pub async fn restart(&self, path: &str) -> bool {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let supervisor = match self.supervisors.get(parent) {
+            Some(supervisor) => supervisor.clone(),
+            None if parent.is_empty() => self.root.reference(),
+            None => return false,
+        };
+        matches!(supervisor.send(RestartChild(name.into())).await, Ok(Ok(())))
+    }
+
     /// Stops the whole tree in reverse order of its start.
     pub async fn stop(&self) -> ExitReason {
         self.root.stop().await
-    }
-}
-
-impl Builder {
-    fn new(options: TreeOptions, parts: TreeParts) -> (Self, watch::Receiver<bool>) {
-        let log = parts.environment.log.clone();
-        let (recycle, wants_recycling) = watch::channel(false);
-        let link = Link {
-            broker: Arc::clone(&parts.broker),
-            outage: Arc::new(Outage::new("broker", log.clone())),
-        };
-        let prefetched = options.concurrency * options.prefetch.min(2);
-        let builder = Self {
-            permits: Permits::new(options.concurrency, prefetched, &options.queues),
-            registry: Arc::new(parts.registry.clone()),
-            link,
-            store_outage: Arc::new(Outage::new("store", log.clone())),
-            board: Board::default(),
-            gate: SuspectGate::new(),
-            watch: Arc::new(Notify::new()),
-            recycle,
-            log,
-            options,
-            parts,
-        };
-        (builder, wants_recycling)
-    }
-
-    fn supervisor(&self, strategy: Strategy) -> SupervisorSpec {
-        SupervisorSpec::new(strategy, self.options.limit)
-    }
-
-    fn nested(&self, name: &str, spec: SupervisorSpec) -> ChildSpec {
-        self.own(ChildSpec::supervisor(&Slot::<Supervisor>::new(name), spec))
-    }
-
-    /// Treats a child as one of ours: it escalates.
-    fn own(&self, spec: ChildSpec) -> ChildSpec {
-        spec.backoff(self.options.backoff)
-            .stable_after(self.options.stable_after)
-    }
-
-    fn queues(&self) -> Vec<QueueName> {
-        self.options
-            .queues
-            .iter()
-            .map(|(queue, _)| queue.clone())
-            .collect()
-    }
-
-    fn services(&self, lanes: &[LaneRefs]) -> SupervisorSpec {
-        let quick = Shutdown::within(Duration::from_millis(500));
-        let scheduler = Slot::<RetryScheduler>::new("retry-scheduler");
-        let watchdog = Slot::<Watchdog>::new("watchdog");
-        let (link, queues) = (self.link.clone(), self.queues());
-        let recipe = Recipe::new(move |_| RetryScheduler::new(link.clone(), queues.clone()));
-        let mut services = self
-            .supervisor(Strategy::OneForOne)
-            .child(self.own(ChildSpec::new(&scheduler, recipe).shutdown(quick)));
-        let setup = self.watchdog(lanes);
-        let recipe = Recipe::new(move |birth| Watchdog::new(setup.clone(), birth.log));
-        let watchdog = ChildSpec::new(&watchdog, recipe)
-            .placement(Placement::Fresh)
-            .shutdown(quick);
-        services = services.child(self.own(watchdog));
-        let dead_letter = self
-            .parts
-            .store
-            .clone()
-            .map(|store| self.dead_letter(store));
-        let bells = self.waker(
-            lanes,
-            &scheduler,
-            dead_letter.as_ref().map(|(slot, _)| slot),
-        );
-        if let Some((_, spec)) = dead_letter {
-            services = services.child(spec.shutdown(quick));
-        }
-        if let Some(describe) = self.parts.describe.clone() {
-            let link = self.link.clone();
-            let recipe = Recipe::new(move |_| Herald::new(link.clone(), Arc::clone(&describe)));
-            let herald =
-                ChildSpec::new(&Slot::<Herald>::new("herald"), recipe.on_stop(Herald::stop));
-            services = services.child(self.own(herald.shutdown(quick)));
-        }
-        let recipe = Recipe::new(move |_| bells.clone());
-        let waker = ChildSpec::new(&Slot::<Waker>::new("waker"), recipe)
-            .shutdown(quick)
-            .pings(None);
-        services.child(self.own(waker))
-    }
-
-    fn watchdog(&self, lanes: &[LaneRefs]) -> WatchdogSetup {
-        WatchdogSetup {
-            link: self.link.clone(),
-            board: self.board.clone(),
-            worker: Arc::clone(&self.parts.worker),
-            registry: Arc::clone(&self.registry),
-            queues: self.queues(),
-            consumers: lanes
-                .iter()
-                .flat_map(|lane| lane.looks.iter().map(|l| l.1.clone()))
-                .collect(),
-            lease: self.options.lease,
-            sweep: self.options.sweep.min(self.options.lease / 4),
-            max_stuck_lanes: self.options.max_stuck_lanes,
-            blocked_deadline: self.options.blocked_deadline,
-            watch: Arc::clone(&self.watch),
-            recycle: self.recycle.clone(),
-        }
-    }
-
-    fn dead_letter(&self, store: Arc<dyn DeadLetters>) -> (Ref<DeadArrived>, ChildSpec) {
-        let slot = Slot::<DeadLetter>::new("dead-letter");
-        let setup = DeadLetterSetup {
-            link: self.link.clone(),
-            store,
-            outage: Arc::clone(&self.store_outage),
-            limits: self.parts.worker.limits,
-        };
-        let recipe = Recipe::new(move |birth| DeadLetter::new(setup.clone(), birth.log));
-        (slot.reference(), self.own(ChildSpec::new(&slot, recipe)))
-    }
-
-    fn waker(
-        &self,
-        lanes: &[LaneRefs],
-        scheduler: &Slot<RetryScheduler>,
-        dead_letter: Option<&Ref<DeadArrived>>,
-    ) -> Waker {
-        let bell = |queue: QueueName| {
-            let of_lane = |lane: &LaneRefs| {
-                let look = lane.looks.iter().find(|(name, _)| *name == queue);
-                look.map(|(_, look)| (lane.seat.clone(), look.clone()))
-            };
-            QueueBells {
-                consumers: lanes.iter().filter_map(of_lane).collect(),
-                queue,
-            }
-        };
-        Waker {
-            link: self.link.clone(),
-            bells: self.queues().into_iter().map(bell).collect(),
-            scheduler: scheduler.reference::<DueChanged>(),
-            dead_letter: dead_letter.cloned(),
-        }
-    }
-
-    fn lane(&self, index: u16) -> LaneRefs {
-        let clock = Arc::clone(&self.parts.worker.clock);
-        let seat = LaneSeat::new(index, self.board.clone(), clock);
-        let mut lane = self
-            .supervisor(Strategy::RestForOne)
-            .child(self.thread(&seat));
-        let mut actors = self.supervisor(Strategy::OneForOne);
-        let mut runners = Runners::new();
-        for kind in &self.registry.actors {
-            let equipment = kind.equip(&self.parts.worker, &seat);
-            actors.children.extend(equipment.specs);
-            runners.extend(equipment.runners);
-        }
-        if !actors.children.is_empty() {
-            lane = lane.child(self.nested("actors", actors));
-        }
-        let runners = Arc::new(runners);
-        let mut refs = LaneRefs {
-            spec: self.nested("placeholder", self.supervisor(Strategy::OneForOne)),
-            seat,
-            looks: Vec::new(),
-            drains: Vec::new(),
-            give_backs: Vec::new(),
-        };
-        for queue in self.queues() {
-            let slot = Slot::<Consumer>::new(format!("consumer-{queue}"));
-            lane = lane.child(self.consumer(&slot, &queue, &refs.seat, &runners));
-            refs.looks.push((queue, slot.reference()));
-            refs.drains
-                .push(slot.reference::<Drain>().with_patience(Duration::ZERO));
-            refs.give_backs
-                .push(slot.reference::<GiveBack>().with_patience(Duration::ZERO));
-        }
-        refs.spec = self.nested(&format!("lane-{index}"), lane);
-        refs
-    }
-
-    fn thread(&self, seat: &LaneSeat) -> ChildSpec {
-        let (maker, holder) = (seat.clone(), seat.clone());
-        let recipe = Recipe::new(move |_| LaneThread {
-            seat: holder.clone(),
-        })
-        .on_stop(|thread: &mut LaneThread, ctx| {
-            actix::ActorContext::stop(ctx);
-            thread.seat.retire();
-        });
-        let pings = Pings {
-            deadline: self.options.blocked_deadline,
-            on_unresponsive: OnUnresponsive::Replace {
-                abandoned_at_most: u32::try_from(self.options.max_stuck_lanes).unwrap_or(u32::MAX),
-            },
-            ..Pings::default()
-        };
-        let spec = ChildSpec::new(&Slot::<LaneThread>::new("thread"), recipe)
-            .placement(Placement::chosen(move |_| maker.fresh()))
-            .pings(Some(pings))
-            .shutdown(Shutdown::within(Duration::from_millis(250)));
-        self.own(spec)
-    }
-
-    fn consumer(
-        &self,
-        slot: &Slot<Consumer>,
-        queue: &QueueName,
-        seat: &LaneSeat,
-        runners: &Arc<Runners>,
-    ) -> ChildSpec {
-        let (link, worker, gate, permits) = (
-            self.link.clone(),
-            Arc::clone(&self.parts.worker),
-            self.gate.clone(),
-            self.permits.clone(),
-        );
-        let (registry, runners, watch) = (
-            Arc::clone(&self.registry),
-            Arc::clone(runners),
-            Arc::clone(&self.watch),
-        );
-        let (queue, seat, observer) = (queue.clone(), seat.clone(), self.parts.observer.clone());
-        let (lease, unknown_grace) = (self.options.lease, self.options.unknown_grace);
-        let log = self
-            .log
-            .new(o!("lane" => seat.lane(), "queue" => queue.to_string()));
-        let place = seat.clone();
-        let recipe = Recipe::starting(move |birth| {
-            let setup = seat.gauge().map(|gauge| ConsumerSetup {
-                queue: queue.clone(),
-                lane: seat.lane(),
-                lease,
-                unknown_grace,
-                link: link.clone(),
-                worker: Arc::clone(&worker),
-                registry: Arc::clone(&registry),
-                runners: Arc::clone(&runners),
-                permits: permits.clone(),
-                gate: gate.clone(),
-                gauge,
-                observer: observer.clone(),
-                watch: Arc::clone(&watch),
-                log: log.clone(),
-            });
-            let missing = || StartError::Failed("the lane has no thread".to_owned());
-            async move { Ok(Consumer::new(setup.ok_or_else(missing)?, birth.exit)) }
-        });
-        let spec = ChildSpec::new(slot, recipe.on_stop(Consumer::stop))
-            .placement(Placement::chosen(move |_| place.current()))
-            .pings(None)
-            .shutdown(Shutdown::within(Duration::from_millis(300)));
-        self.own(spec)
     }
 }

@@ -41,12 +41,18 @@ pub(crate) struct RunArgs {
     /// Know the demo tasks (`demo.echo`, `demo.checksum`, ...) as well.
     #[arg(long)]
     demo: bool,
+    /// End with the process that started this one, however that ends.
+    #[arg(long, hide = true)]
+    with_parent: bool,
     /// `development` or `production`.
     #[arg(long, value_name = "ENV")]
     env: Option<String>,
 }
 
 pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Failure> {
+    if args.with_parent {
+        end_with_parent()?;
+    }
     let app = if args.demo { demo_tasks::add(app) } else { app };
     let set = [
         ("consume", args.queues.clone()),
@@ -65,6 +71,17 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
     // A reader that has stalled costs the last lines, not the exit.
     let _all_written = guard.finish(telemetry::FLUSH_LIMIT);
     ended
+}
+
+/// Has the kernel kill this process when its parent is gone.
+fn end_with_parent() -> Result<(), Failure> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|error| Failure::new(Exit::Usage, error))?;
+    }
+    Ok(())
 }
 
 fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<Exit, Failure> {

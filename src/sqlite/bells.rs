@@ -5,10 +5,12 @@
 //! socket of a process that died is removed by whoever finds that nobody listens.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::Wake;
@@ -24,6 +26,23 @@ const MAX_MESSAGE: usize = 4_096;
 pub(super) struct Bell {
     socket: UnixDatagram,
     path: PathBuf,
+    stopped: Arc<AtomicBool>,
+}
+
+/// Ends the listening of one's own bell.
+#[derive(Debug)]
+pub(super) struct Stop {
+    socket: UnixDatagram,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Ends it.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // A socket that cannot be shut down is shut down already.
+        drop(self.socket.shutdown(Shutdown::Both));
+    }
 }
 
 /// What a message says.
@@ -38,8 +57,6 @@ pub(super) enum Heard {
     },
     /// Too much to say: look everywhere.
     Everything,
-    /// Our own process wants to stop listening.
-    Stop,
 }
 
 /// The directory of bells under a path short enough for a socket's address, whatever the real one is.
@@ -70,7 +87,19 @@ impl Bell {
         let name = format!("{}.sock", uuid::Uuid::new_v4().simple());
         let socket = UnixDatagram::bind(short.path.join(&name))?;
         let path = directory.join(name);
-        Ok(Self { socket, path })
+        let stopped = Arc::default();
+        Ok(Self {
+            socket,
+            path,
+            stopped,
+        })
+    }
+
+    /// Returns what ends its listening.
+    pub(super) fn stop(&self) -> io::Result<Stop> {
+        let stopped = Arc::clone(&self.stopped);
+        let socket = self.socket.try_clone()?;
+        Ok(Stop { socket, stopped })
     }
 
     /// Waits for the next message.
@@ -88,9 +117,8 @@ impl Bell {
 
     /// Passes everything heard on to `board` until told to stop.
     pub(super) fn serve(&self, board: &Board, everything: impl Fn()) {
-        loop {
+        while !self.stopped.load(Ordering::Relaxed) {
             match self.listen() {
-                Ok(Heard::Stop) => return,
                 Ok(Heard::Everything) => everything(),
                 Ok(Heard::Wakes { wakes, finished }) => {
                     board.ring(wakes);
@@ -178,11 +206,6 @@ impl Ringer {
             }
         }
     }
-
-    /// Tells our own bell to stop listening.
-    pub(super) fn stop_own(&self) {
-        drop(self.socket.send_to(b"!", self.short.path.join(&self.own)));
-    }
 }
 
 fn encode(wakes: &[Wake], finished: bool) -> Vec<u8> {
@@ -208,9 +231,6 @@ fn encode(wakes: &[Wake], finished: bool) -> Vec<u8> {
 }
 
 fn decode(message: &[u8]) -> Heard {
-    if message == b"!" {
-        return Heard::Stop;
-    }
     let (mut wakes, mut finished) = (Vec::new(), false);
     for line in message.split(|byte| *byte == b'\n') {
         let Some((kind, rest)) = line.split_first() else {

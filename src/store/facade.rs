@@ -128,9 +128,10 @@ impl Store {
     /// Reverts the newest migration and deletes what it made; returns its name, `None` when there is none.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] when the store is newer than this program; otherwise repeat.
+    /// [`StoreError::Schema`] when the store is newer than this program. After [`StoreError::Unavailable`] look at the
+    /// [`status`](Self::status) before repeating: the step may have happened.
     pub async fn rollback_one(&self) -> Result<Option<String>, StoreError> {
-        let reverted = self.bare(migrations::rollback_one).await;
+        let reverted = self.bare(|live| once(migrations::rollback_one(live))).await;
         self.shared.fits.store(false, Ordering::Release);
         reverted
     }
@@ -148,7 +149,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] leaves open whether it was added: a repeat may add it twice.
     pub async fn record(&self, entry: AuditEntry) -> Result<(), StoreError> {
-        self.run(move |live| audit::record(live, &entry)).await
+        self.run(move |live| once(audit::record(live, &entry)))
+            .await
     }
 
     /// Returns entries of the audit with an id below `before`, newest first; `limit` is clamped to 1..=1000.
@@ -213,6 +215,11 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Keeps a step that must not happen twice from being tried again.
+fn once<T>(outcome: Result<T, Fault>) -> Result<T, Fault> {
+    outcome.map_err(|fault| Fault::Store(fault.into_store_error()))
 }
 
 #[async_trait]

@@ -48,8 +48,10 @@ impl Dialect for PgConnection {
 
     fn alone<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         self.transaction(|connection| {
+            // The wait ends with the statement's bound; what runs behind the lock has none.
             let lock = format!(
-                "SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({MIGRATION_LOCK});"
+                "SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); \
+                 SET LOCAL statement_timeout = 0;"
             );
             connection.batch_execute(&lock)?;
             step(connection)

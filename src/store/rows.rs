@@ -9,9 +9,13 @@ use std::collections::BTreeMap;
 
 use super::fingerprint::fingerprint;
 use super::schema::dead_letters;
+use super::stats::DAY;
 
 /// The version of the JSON in `headers` and `failures` that this code writes.
 const FORMAT: i32 = 1;
+
+/// The last instant of the last whole day that 63 bits of milliseconds hold.
+const LAST: i64 = i64::MAX / DAY * DAY - 1;
 
 /// The stored form of a burial's id: byte order is id order, and a task's burials lie side by side.
 pub(super) type Key = [u8; 24];
@@ -53,9 +57,9 @@ pub(super) fn keys_of(task: TaskId) -> (Key, Key) {
     (at(u64::MIN), at(u64::MAX))
 }
 
-/// Returns an instant as a number; one that no 63 bits hold becomes the last that they do.
+/// Returns an instant as a number; later ones than the last become the last.
 pub(super) fn millis(at: Timestamp) -> i64 {
-    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(at.as_millis()).map_or(LAST, |millis| millis.min(LAST))
 }
 
 /// Returns the status with a stored name.
@@ -79,12 +83,7 @@ impl LetterRow {
     /// Returns by what the letter is counted, for an order in which batches cannot lock each other out.
     pub(super) fn counted_by(&self) -> (i64, &str, &str, &str) {
         let task = self.task.as_deref().unwrap_or("?");
-        (
-            self.buried_at / super::stats::DAY,
-            &self.queue,
-            task,
-            &self.reason,
-        )
+        (self.buried_at / DAY, &self.queue, task, &self.reason)
     }
 }
 
@@ -172,4 +171,66 @@ fn unreadable(id: &str, column: &str) -> StoreError {
     StoreError::Schema(format!(
         "dead letter {id} has a {column} that this version cannot read: run the version that wrote it"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADERS_1: &str = r#"{"tenant":"acme"}"#;
+    const FAILURES_1: &str = concat!(
+        r#"[{"n":1,"t":5,"w":"w","d":7,"k":"error","m":"no"},"#,
+        r#"{"n":2,"t":6,"w":"w","d":8,"k":"hard_limit","m":"late","c":["slow"],"l":"a.rs:1:1","b":"0: main"}]"#,
+    );
+
+    /// The oldest form of the JSON columns: it is read for ever.
+    #[test]
+    fn format_1_is_read_and_written() {
+        let row = LetterRow {
+            id: key(BurialId {
+                task: TaskId::from_bytes([7; 16]),
+                number: 3,
+            })
+            .to_vec(),
+            queue: "billing".to_owned(),
+            task: None,
+            reason: "exhausted".to_owned(),
+            status: "new".to_owned(),
+            buried_at: 9,
+            enqueued_at: None,
+            attempts: 2,
+            deliveries: 0,
+            revivals: 0,
+            fingerprint: String::new(),
+            worker: "w".to_owned(),
+            note: String::new(),
+            format: 1,
+            headers: HEADERS_1.to_owned(),
+            failures: FAILURES_1.to_owned(),
+            args: None,
+            frame: vec![0xce],
+        };
+        let letter = DeadLetter::try_from(row).unwrap();
+        assert_eq!(letter.id.number, 3);
+        assert_eq!(letter.failures[1].causes, ["slow"]);
+        let written = LetterRow::try_from(&letter).unwrap();
+        assert_eq!(
+            (written.headers, written.failures),
+            (HEADERS_1.to_owned(), FAILURES_1.to_owned())
+        );
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_named() {
+        let id = BurialId {
+            task: TaskId::from_bytes([7; 16]),
+            number: 3,
+        };
+        let error = unreadable(&id.to_string(), "reason");
+        assert!(
+            error
+                .to_string()
+                .contains("07070707-0707-0707-0707-070707070707-3 has a reason")
+        );
+    }
 }

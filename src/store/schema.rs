@@ -35,8 +35,9 @@ diesel::table! {
 }
 
 diesel::table! {
-    dead_stats (day, queue, task, reason, status) {
-        day -> BigInt,
+    dead_stats (span, bucket, queue, task, reason, status) {
+        span -> BigInt,
+        bucket -> BigInt,
         queue -> Text,
         task -> Text,
         reason -> Text,

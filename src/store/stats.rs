@@ -1,12 +1,14 @@
-//! Statistics of dead letters, exact and fast: whole days from the counts that triggers keep, the rest from the rows.
+//! Statistics of dead letters, exact and fast: whole days and hours from the counts that triggers keep, the rest from
+//! the rows.
 //!
-//! `dead_stats` has one row per day, queue, task, reason and status, so a million letters are a few thousand counts.
-//! Where `since` or `until` cut into a day, that part of the day is counted from an index that has all it needs.
+//! `dead_stats` has one row per day, queue, task, reason and status, so a million letters are a few thousand counts, and
+//! the same per hour. Where `since` or `until` cut into a day, its whole hours are taken; where they cut into an hour,
+//! that part of the hour is counted from an index that has all it needs.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use celeriac_actors::ports::{DeadFilter, DeadStats, StatsRow};
+use celeriac_actors::ports::{DeadFilter, DeadLetter, DeadStats, StatsRow};
 use diesel::dsl::count_star;
 use diesel::prelude::*;
 
@@ -16,57 +18,62 @@ use super::letters::{narrowed, of_task};
 use super::rows::{instant, millis};
 use super::schema::{dead_letters, dead_stats};
 
-/// A day in milliseconds. The triggers divide by the same number.
+/// A day in milliseconds.
 pub(super) const DAY: i64 = 86_400_000;
+/// An hour in milliseconds.
+const HOUR: i64 = 3_600_000;
 
-/// One group of letters: day, queue, task, reason, status, how many.
+/// One group of letters: an instant of its day, queue, task, reason, status, how many.
 type Group = (i64, String, String, String, String, i64);
 
-/// Which parts of a range are counted how.
-#[derive(Debug, PartialEq, Eq)]
+/// Which parts of a range are counted how. All ranges are from the first to before the second.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Parts {
-    /// Whole days, from the counts: from the first to before the second.
-    days: (i64, i64),
-    /// Pieces of days in milliseconds, from the rows: from the first to before the second.
+    /// Whole buckets of a length, by their numbers: from the counts.
+    buckets: Vec<(i64, (i64, i64))>,
+    /// Pieces of hours in milliseconds: from the rows.
     pieces: Vec<(i64, i64)>,
 }
 
 /// Counts the letters that match.
 pub(super) fn stats(live: &mut Live, filter: &DeadFilter) -> Result<DeadStats, Fault> {
-    let mut groups = Vec::new();
     if let Some(task) = filter.id {
-        for letter in of_task(live, task, filter)? {
-            let task = letter
-                .task
-                .map_or_else(|| "?".to_owned(), |task| task.to_string());
-            let (reason, status) = (letter.reason.to_string(), letter.status.to_string());
-            let day = millis(letter.buried_at) / DAY;
-            groups.push((day, letter.queue.to_string(), task, reason, status, 1));
-        }
-        return Ok(summed(&groups));
+        let letters = of_task(live, task, filter)?;
+        return Ok(summed(&letters.iter().map(group).collect::<Vec<_>>()));
     }
+    let mut groups = Vec::new();
     let parts = parts(filter);
     on_either!(live, |connection: Backend| connection.snapshot(
         |connection| {
-            let counts = dead_stats::table
-                .filter(dead_stats::day.ge(parts.days.0))
-                .into_boxed::<Backend>();
-            let mut query = counts
-                .filter(dead_stats::day.lt(parts.days.1))
-                .filter(dead_stats::count.gt(0));
-            if let Some(queue) = &filter.queue {
-                query = query.filter(dead_stats::queue.eq(queue.as_str()));
+            for (span, (from, to)) in &parts.buckets {
+                let counts = dead_stats::table
+                    .filter(dead_stats::span.eq(span))
+                    .into_boxed::<Backend>();
+                let mut query = counts
+                    .filter(dead_stats::bucket.ge(from).and(dead_stats::bucket.lt(to)))
+                    .filter(dead_stats::count.gt(0))
+                    .select((
+                        dead_stats::bucket * *span,
+                        dead_stats::queue,
+                        dead_stats::task,
+                        dead_stats::reason,
+                        dead_stats::status,
+                        dead_stats::count,
+                    ));
+                if let Some(queue) = &filter.queue {
+                    query = query.filter(dead_stats::queue.eq(queue.as_str()));
+                }
+                if let Some(task) = &filter.task {
+                    query = query.filter(dead_stats::task.eq(task.as_str()));
+                }
+                if let Some(reason) = filter.reason {
+                    query = query.filter(dead_stats::reason.eq(reason.as_str()));
+                }
+                if let Some(status) = filter.status {
+                    query = query.filter(dead_stats::status.eq(status.as_str()));
+                }
+                groups.extend(query.load::<Group>(connection)?);
             }
-            if let Some(task) = &filter.task {
-                query = query.filter(dead_stats::task.eq(task.as_str()));
-            }
-            if let Some(reason) = filter.reason {
-                query = query.filter(dead_stats::reason.eq(reason.as_str()));
-            }
-            if let Some(status) = filter.status {
-                query = query.filter(dead_stats::status.eq(status.as_str()));
-            }
-            groups.extend(query.load::<Group>(connection)?);
             for (from, to) in &parts.pieces {
                 let piece = DeadFilter {
                     since: Some(instant(*from)),
@@ -90,7 +97,7 @@ pub(super) fn stats(live: &mut Live, filter: &DeadFilter) -> Result<DeadStats, F
                     rows.into_iter()
                         .map(|((queue, task, reason, status), count)| {
                             let task = task.unwrap_or_else(|| "?".to_owned());
-                            (from / DAY, queue, task, reason, status, count)
+                            (*from, queue, task, reason, status, count)
                         }),
                 );
             }
@@ -99,31 +106,44 @@ pub(super) fn stats(live: &mut Live, filter: &DeadFilter) -> Result<DeadStats, F
     ))
 }
 
-/// Splits the range of a filter into whole days and pieces of days.
+/// Returns a letter as a group of one.
+fn group(letter: &DeadLetter) -> Group {
+    let task = letter.task.as_ref().map_or("?", |task| task.as_str());
+    (
+        millis(letter.buried_at),
+        letter.queue.to_string(),
+        task.to_owned(),
+        letter.reason.to_string(),
+        letter.status.to_string(),
+        1,
+    )
+}
+
+/// Splits the range of a filter into whole days, whole hours and pieces of hours.
 fn parts(filter: &DeadFilter) -> Parts {
     let since = filter.since.map_or(0, millis);
-    // Without an end the last day counts as whole, though the calendar of 63 bits ends within it.
-    let until = filter.until.map_or(i64::MAX, millis);
-    let first = since / DAY + i64::from(since % DAY != 0);
-    let last = match filter.until {
-        None => i64::MAX,
-        Some(_) => until / DAY,
-    };
-    let mut pieces = Vec::new();
-    if first > last {
-        // Begins and ends within one day.
-        pieces.push((since, until));
-    } else {
-        pieces.push((since, first.saturating_mul(DAY)));
-        if filter.until.is_some() {
-            pieces.push((last * DAY, until));
+    let mut parts = Parts::default();
+    // Without an end there is no last day to cut: stored instants end with a day.
+    let mut rest = vec![(since, filter.until.map_or(i64::MAX / DAY * DAY, millis))];
+    for span in [DAY, HOUR] {
+        let mut pieces = Vec::new();
+        for (from, to) in rest {
+            let (first, last) = (from / span + i64::from(from % span != 0), to / span);
+            if first < last {
+                parts.buckets.push((span, (first, last)));
+            }
+            if first <= last {
+                pieces.extend([(from, first * span), (last * span, to)]);
+            } else {
+                // Begins and ends within one bucket.
+                pieces.push((from, to));
+            }
         }
+        pieces.retain(|(from, to)| from < to);
+        rest = pieces;
     }
-    pieces.retain(|(from, to)| from < to);
-    Parts {
-        days: (first, last),
-        pieces,
-    }
+    parts.pieces = rest;
+    parts
 }
 
 /// Adds groups up along each of their sides.
@@ -131,10 +151,10 @@ fn summed(groups: &[Group]) -> DeadStats {
     let mut sides: [BTreeMap<&str, u64>; 4] = Default::default();
     let mut days: BTreeMap<i64, u64> = BTreeMap::new();
     let mut total = 0;
-    for (day, queue, task, reason, status, count) in groups {
+    for (at, queue, task, reason, status, count) in groups {
         let count = u64::try_from(*count).unwrap_or(0);
         total += count;
-        *days.entry(*day).or_default() += count;
+        *days.entry(at / DAY).or_default() += count;
         for (side, key) in sides.iter_mut().zip([queue, task, reason, status]) {
             *side.entry(key).or_default() += count;
         }
@@ -186,19 +206,44 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_whole_days_and_at_most_two_pieces() {
-        let of = |days: (i64, i64), pieces: &[(i64, i64)]| Parts {
-            days,
+    fn a_range_is_days_hours_and_at_most_two_pieces() {
+        let of = |buckets: &[(i64, (i64, i64))], pieces: &[(i64, i64)]| Parts {
+            buckets: buckets.to_vec(),
             pieces: pieces.to_vec(),
         };
-        assert_eq!(split(None, None), of((0, i64::MAX), &[]));
-        assert_eq!(split(Some(DAY), Some(3 * DAY)), of((1, 3), &[]));
-        assert_eq!(split(Some(5), None), of((1, i64::MAX), &[(5, DAY)]));
-        assert_eq!(split(None, Some(DAY + 7)), of((0, 1), &[(DAY, DAY + 7)]));
-        assert_eq!(split(Some(5), Some(7)), of((1, 0), &[(5, 7)]));
-        assert_eq!(split(Some(7), Some(5)), of((1, 0), &[]));
-        assert_eq!(split(Some(5), Some(DAY)), of((1, 1), &[(5, DAY)]));
-        let both = [(5, DAY), (2 * DAY, 2 * DAY + 1)];
-        assert_eq!(split(Some(5), Some(2 * DAY + 1)), of((1, 2), &both));
+        let end = i64::MAX / DAY;
+        assert_eq!(split(None, None), of(&[(DAY, (0, end))], &[]));
+        assert_eq!(split(Some(DAY), Some(3 * DAY)), of(&[(DAY, (1, 3))], &[]));
+        let first_day = [(DAY, (1, end)), (HOUR, (1, 24))];
+        assert_eq!(split(Some(5), None), of(&first_day, &[(5, HOUR)]));
+        let second_day = [(DAY, (0, 1)), (HOUR, (24, 26))];
+        let cut = DAY + 2 * HOUR;
+        assert_eq!(
+            split(None, Some(cut + 7)),
+            of(&second_day, &[(cut, cut + 7)])
+        );
+        assert_eq!(split(Some(5), Some(7)), of(&[], &[(5, 7)]));
+        assert_eq!(split(Some(7), Some(5)), of(&[], &[]));
+        assert_eq!(split(Some(HOUR), Some(HOUR)), of(&[], &[]));
+        let night = (DAY - HOUR - 1, DAY + HOUR + 1);
+        assert_eq!(
+            split(Some(night.0), Some(night.1)),
+            of(
+                &[(HOUR, (23, 24)), (HOUR, (24, 25))],
+                &[(night.0, night.0 + 1), (night.1 - 1, night.1)]
+            )
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_instant_is_counted_once(since in 0..3 * DAY, until in 0..3 * DAY, at in 0..3 * DAY) {
+            let parts = split(Some(since), Some(until));
+            let within = |(from, to): &(i64, i64)| *from <= at && at < *to;
+            let in_bucket = |(span, (from, to)): &(i64, (i64, i64))| within(&(from * span, to * span));
+            let times = parts.buckets.iter().filter(|b| in_bucket(b)).count()
+                + parts.pieces.iter().filter(|p| within(p)).count();
+            proptest::prop_assert_eq!(times, usize::from(since <= at && at < until));
+        }
     }
 }

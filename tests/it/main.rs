@@ -5,6 +5,13 @@
 mod cli_enqueue;
 mod cli_look;
 mod cli_support;
+mod examples;
+mod golden;
+mod sqlite_conformance;
+mod sqlite_faults;
+mod sqlite_opening;
+mod sqlite_processes;
+mod sqlite_support;
 mod store_changes;
 mod store_faults;
 mod store_letters;
@@ -13,3 +20,4 @@ mod store_migrations;
 mod store_postgres;
 mod store_stats;
 mod store_support;
+mod tidy;

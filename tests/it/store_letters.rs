@@ -36,9 +36,10 @@ async fn a_letter_comes_out_as_it_went_in(bed: Bed) {
     extreme.id.number = u64::MAX;
     (extreme.attempts, extreme.revivals) = (u16::MAX, u32::MAX);
     store.insert(vec![extreme.clone()]).await.unwrap();
-    let last = Timestamp::from_millis(i64::MAX.unsigned_abs());
+    let last = Timestamp::from_millis(i64::MAX.unsigned_abs() / 86_400_000 * 86_400_000 - 1);
     (extreme.buried_at, extreme.enqueued_at) = (last, None);
     assert_eq!(store.show(extreme.id).await, Ok(extreme));
+    assert_eq!(store.stats(&DeadFilter::default()).await.unwrap().total, 41);
 }
 
 async fn an_insert_is_idempotent(bed: Bed) {

@@ -28,46 +28,56 @@ CREATE INDEX dead_letters_by_reason ON dead_letters (reason, buried_at, id, queu
 CREATE INDEX dead_letters_by_status ON dead_letters (status, buried_at, id, queue, task, reason);
 
 CREATE TABLE dead_stats (
-    day BIGINT NOT NULL,
+    span BIGINT NOT NULL,
+    bucket BIGINT NOT NULL,
     queue TEXT COLLATE "C" NOT NULL,
     task TEXT COLLATE "C" NOT NULL,
     reason TEXT COLLATE "C" NOT NULL,
     status TEXT COLLATE "C" NOT NULL,
     count BIGINT NOT NULL,
-    PRIMARY KEY (day, queue, task, reason, status)
+    PRIMARY KEY (span, bucket, queue, task, reason, status)
 );
 
--- Counting is per statement, not per row, and touches the counts in the order of their key: a batch of a thousand costs
--- a handful of upserts, and two batches at once cannot lock each other out.
+-- Counting is per statement, not per row: a batch of a thousand costs a handful of upserts. Each statement touches the
+-- days first, in the order of their key, and whoever shares an hour shares its day: so two batches at once wait for
+-- each other at days only and cannot lock each other out.
 CREATE FUNCTION dead_letters_counted() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO dead_stats AS s (day, queue, task, reason, status, count)
-    SELECT buried_at / 86400000, queue, COALESCE(task, '?'), reason, status, COUNT(*)
-    FROM fresh GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-    ON CONFLICT (day, queue, task, reason, status) DO UPDATE SET count = s.count + EXCLUDED.count;
+    INSERT INTO dead_stats AS s (span, bucket, queue, task, reason, status, count)
+    SELECT span, buried_at / span, queue, COALESCE(task, '?'), reason, status, COUNT(*)
+    FROM fresh
+    CROSS JOIN (VALUES (86400000::BIGINT), (3600000)) AS spans (span)
+    GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1 DESC, 2, 3, 4, 5, 6
+    ON CONFLICT (span, bucket, queue, task, reason, status)
+    DO UPDATE SET count = s.count + EXCLUDED.count;
     RETURN NULL;
 END $$;
 
 CREATE FUNCTION dead_letters_uncounted() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO dead_stats AS s (day, queue, task, reason, status, count)
-    SELECT buried_at / 86400000, queue, COALESCE(task, '?'), reason, status, -COUNT(*)
-    FROM stale GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-    ON CONFLICT (day, queue, task, reason, status) DO UPDATE SET count = s.count + EXCLUDED.count;
+    INSERT INTO dead_stats AS s (span, bucket, queue, task, reason, status, count)
+    SELECT span, buried_at / span, queue, COALESCE(task, '?'), reason, status, -COUNT(*)
+    FROM stale
+    CROSS JOIN (VALUES (86400000::BIGINT), (3600000)) AS spans (span)
+    GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1 DESC, 2, 3, 4, 5, 6
+    ON CONFLICT (span, bucket, queue, task, reason, status)
+    DO UPDATE SET count = s.count + EXCLUDED.count;
     RETURN NULL;
 END $$;
 
 CREATE FUNCTION dead_letters_recounted() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO dead_stats AS s (day, queue, task, reason, status, count)
-    SELECT buried_at / 86400000, queue, COALESCE(task, '?'), reason, status, SUM(step)::BIGINT
+    INSERT INTO dead_stats AS s (span, bucket, queue, task, reason, status, count)
+    SELECT span, buried_at / span, queue, COALESCE(task, '?'), reason, status, SUM(step)::BIGINT
     FROM (
         SELECT buried_at, queue, task, reason, status, 1 AS step FROM fresh
         UNION ALL
         SELECT buried_at, queue, task, reason, status, -1 AS step FROM stale
     ) AS steps
-    GROUP BY 1, 2, 3, 4, 5 HAVING SUM(step) <> 0 ORDER BY 1, 2, 3, 4, 5
-    ON CONFLICT (day, queue, task, reason, status) DO UPDATE SET count = s.count + EXCLUDED.count;
+    CROSS JOIN (VALUES (86400000::BIGINT), (3600000)) AS spans (span)
+    GROUP BY 1, 2, 3, 4, 5, 6 HAVING SUM(step) <> 0 ORDER BY 1 DESC, 2, 3, 4, 5, 6
+    ON CONFLICT (span, bucket, queue, task, reason, status)
+    DO UPDATE SET count = s.count + EXCLUDED.count;
     RETURN NULL;
 END $$;
 

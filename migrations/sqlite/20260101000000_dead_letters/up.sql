@@ -30,44 +30,50 @@ CREATE INDEX dead_letters_by_task ON dead_letters (task, buried_at, id, queue, r
 CREATE INDEX dead_letters_by_reason ON dead_letters (reason, buried_at, id, queue, task, status);
 CREATE INDEX dead_letters_by_status ON dead_letters (status, buried_at, id, queue, task, reason);
 
--- Counts per day of burial (UTC, days since 1970), kept by the triggers below in the transaction of the change.
+-- Counts per day and per hour of burial in UTC, kept by the triggers below in the transaction of the change. `span` is
+-- the length of a bucket in milliseconds, `bucket` its number since 1970.
 CREATE TABLE dead_stats (
-    day BIGINT NOT NULL,
+    span BIGINT NOT NULL,
+    bucket BIGINT NOT NULL,
     queue TEXT NOT NULL,
     task TEXT NOT NULL,
     reason TEXT NOT NULL,
     status TEXT NOT NULL,
     count BIGINT NOT NULL,
-    PRIMARY KEY (day, queue, task, reason, status)
+    PRIMARY KEY (span, bucket, queue, task, reason, status)
 ) WITHOUT ROWID;
 
 CREATE TRIGGER dead_letters_counted AFTER INSERT ON dead_letters
 BEGIN
-    INSERT INTO dead_stats (day, queue, task, reason, status, count)
-    VALUES (NEW.buried_at / 86400000, NEW.queue, COALESCE(NEW.task, '?'), NEW.reason, NEW.status, 1)
-    ON CONFLICT (day, queue, task, reason, status) DO UPDATE SET count = count + 1;
+    INSERT INTO dead_stats (span, bucket, queue, task, reason, status, count)
+    SELECT span, NEW.buried_at / span, NEW.queue, COALESCE(NEW.task, '?'), NEW.reason, NEW.status, 1
+    FROM (SELECT 86400000 AS span UNION ALL SELECT 3600000)
+    WHERE TRUE -- without it the parser takes ON for a join
+    ON CONFLICT (span, bucket, queue, task, reason, status) DO UPDATE SET count = count + 1;
 END;
 
 CREATE TRIGGER dead_letters_uncounted AFTER DELETE ON dead_letters
 BEGIN
     UPDATE dead_stats SET count = count - 1
-    WHERE day = OLD.buried_at / 86400000 AND queue = OLD.queue AND task = COALESCE(OLD.task, '?')
-        AND reason = OLD.reason AND status = OLD.status;
+    WHERE span IN (86400000, 3600000) AND bucket = OLD.buried_at / span AND queue = OLD.queue
+        AND task = COALESCE(OLD.task, '?') AND reason = OLD.reason AND status = OLD.status;
     DELETE FROM dead_stats
-    WHERE day = OLD.buried_at / 86400000 AND queue = OLD.queue AND task = COALESCE(OLD.task, '?')
-        AND reason = OLD.reason AND status = OLD.status AND count = 0;
+    WHERE span IN (86400000, 3600000) AND bucket = OLD.buried_at / span AND queue = OLD.queue
+        AND task = COALESCE(OLD.task, '?') AND reason = OLD.reason AND status = OLD.status AND count = 0;
 END;
 
 CREATE TRIGGER dead_letters_recounted
 AFTER UPDATE OF buried_at, queue, task, reason, status ON dead_letters
 BEGIN
-    INSERT INTO dead_stats (day, queue, task, reason, status, count)
-    VALUES (NEW.buried_at / 86400000, NEW.queue, COALESCE(NEW.task, '?'), NEW.reason, NEW.status, 1)
-    ON CONFLICT (day, queue, task, reason, status) DO UPDATE SET count = count + 1;
+    INSERT INTO dead_stats (span, bucket, queue, task, reason, status, count)
+    SELECT span, NEW.buried_at / span, NEW.queue, COALESCE(NEW.task, '?'), NEW.reason, NEW.status, 1
+    FROM (SELECT 86400000 AS span UNION ALL SELECT 3600000)
+    WHERE TRUE -- without it the parser takes ON for a join
+    ON CONFLICT (span, bucket, queue, task, reason, status) DO UPDATE SET count = count + 1;
     UPDATE dead_stats SET count = count - 1
-    WHERE day = OLD.buried_at / 86400000 AND queue = OLD.queue AND task = COALESCE(OLD.task, '?')
-        AND reason = OLD.reason AND status = OLD.status;
+    WHERE span IN (86400000, 3600000) AND bucket = OLD.buried_at / span AND queue = OLD.queue
+        AND task = COALESCE(OLD.task, '?') AND reason = OLD.reason AND status = OLD.status;
     DELETE FROM dead_stats
-    WHERE day = OLD.buried_at / 86400000 AND queue = OLD.queue AND task = COALESCE(OLD.task, '?')
-        AND reason = OLD.reason AND status = OLD.status AND count = 0;
+    WHERE span IN (86400000, 3600000) AND bucket = OLD.buried_at / span AND queue = OLD.queue
+        AND task = COALESCE(OLD.task, '?') AND reason = OLD.reason AND status = OLD.status AND count = 0;
 END;

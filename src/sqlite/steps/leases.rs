@@ -9,6 +9,7 @@ use diesel::result::QueryResult;
 
 use super::Step;
 use super::settle::{Settling, contradiction};
+use crate::sqlite::alive::{Verdict, verdict};
 use crate::sqlite::errors::StepError;
 use crate::sqlite::lives::{CLOSED, Holding, LIVING, Life};
 use crate::sqlite::sql::{Value, int};
@@ -46,7 +47,7 @@ impl Step for Open {
             return Ok(life.renew(tx.db, tx.boot_now, &tx.context.boot)?);
         }
         let lease = millis(incarnation.lease);
-        let guarded = tx.context.worker.as_ref() == Some(&incarnation.worker);
+        let guarded = verdict(&tx.context.locks, &incarnation.worker) == Verdict::Alive;
         let values = [
             Value::Blob(incarnation.id.as_bytes()),
             Value::Int(id),
@@ -141,6 +142,7 @@ impl Step for Take {
         let mut settling = Settling::new(queue, &life);
         let taken = settling.settle(tx, self.place.tag, &self.outcome)?;
         settling.finish(tx)?;
+        tx.ring(queue);
         Ok(taken)
     }
 }
@@ -180,6 +182,7 @@ fn release(tx: &mut Tx<'_>, queue: Q, life: &Life, tags: Option<&[u64]>) -> Quer
         released += u32::from(settling.settle(tx, *tag, &RELEASE)?);
     }
     settling.finish(tx)?;
+    tx.ring(queue);
     Ok(released)
 }
 

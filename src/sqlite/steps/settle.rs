@@ -106,16 +106,14 @@ impl<'o> Settling<'o> {
         tx.bury(self.queue, &burial)
     }
 
-    /// Writes everything back, and rings.
+    /// Writes everything back. Ringing is left to the step, which may fetch what came back.
     pub(super) fn finish(mut self, tx: &mut Tx<'_>) -> QueryResult<()> {
         self.holding.store(tx.db)?;
         tx.push_back(self.queue, self.back)?;
         self.front.sort_by_key(|(tag, ..)| *tag);
         let front = self.front.into_iter();
         let front: Vec<_> = front.map(|(_, rank, frame)| (rank, frame)).collect();
-        tx.push_front(self.queue, &front)?;
-        tx.ring(self.queue);
-        Ok(())
+        tx.push_front(self.queue, &front)
     }
 }
 

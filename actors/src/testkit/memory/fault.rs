@@ -60,6 +60,13 @@ pub enum Fault {
         /// How many calls.
         times: u32,
     },
+    /// The next `times` calls of `method` panic and have no effect: whoever calls is broken.
+    Panic {
+        /// Which method.
+        method: Method,
+        /// How many calls.
+        times: u32,
+    },
     /// Every call answers [`BrokerError::Unavailable`] and has no effect, until the plan is healed.
     Away,
     /// Enqueueing, revoking and sharing answer [`BrokerError::Refused`], until the plan is healed. All else goes on.
@@ -71,6 +78,7 @@ pub enum Fault {
 pub(super) struct Plan {
     unanswered: BTreeMap<Method, u32>,
     lost: BTreeMap<Method, u32>,
+    panics: BTreeMap<Method, u32>,
     away: bool,
     full: bool,
 }
@@ -84,6 +92,8 @@ pub(super) enum Fate {
     Fail(BrokerError),
     /// It happens, its reply is lost.
     Lose,
+    /// It does not happen, and its caller panics.
+    Panic,
 }
 
 impl Plan {
@@ -94,6 +104,9 @@ impl Plan {
             }
             Fault::LostReply { method, times } => {
                 *self.lost.entry(method).or_default() += times;
+            }
+            Fault::Panic { method, times } => {
+                *self.panics.entry(method).or_default() += times;
             }
             Fault::Away => self.away = true,
             Fault::Full => self.full = true,
@@ -106,6 +119,9 @@ impl Plan {
 
     /// Uses up what is planned for one call of `method`.
     pub(super) fn fate(&mut self, method: Method) -> Fate {
+        if use_up(&mut self.panics, method) {
+            return Fate::Panic;
+        }
         if self.away {
             return Fate::Fail(unavailable("away"));
         }

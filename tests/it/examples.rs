@@ -1,0 +1,76 @@
+//! Every example, run as a user runs it, with its output asserted.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Returns where cargo has put an example; `cargo test` builds them all.
+fn path_of(example: &str) -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.push("examples");
+    path.push(example);
+    assert!(
+        path.exists(),
+        "{} is missing: build it with `cargo build --examples`",
+        path.display()
+    );
+    path
+}
+
+fn output_of(example: &str) -> String {
+    let output = Command::new(path_of(example)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{example} failed: {}\n{text}\n{complaints}",
+        output.status
+    );
+    text
+}
+
+#[test]
+fn hello_prints_the_result() {
+    assert_eq!(output_of("hello"), "Hello, celery!\n");
+}
+
+#[test]
+fn billing_retries_what_is_worth_it() {
+    let expected = "sub-42 was charged at attempt 3\n\
+                    sub-without-funds died at attempt 1: card declined\n";
+    assert_eq!(output_of("billing"), expected);
+}
+
+#[test]
+fn embedding_takes_up_what_the_first_run_left() {
+    let expected = "resized to 320\nthe first run ended: Stopped\nthe second run resized to 400\n";
+    assert_eq!(output_of("embedding"), expected);
+}
+
+#[test]
+fn dead_letters_are_kept_counted_and_revived() {
+    let expected = "dead letter: reports.export (exhausted)\n\
+                    \x20 attempt 1: the disk is not mounted\n\
+                    \x20 attempt 2: the disk is not mounted\n\
+                    statistics: 1 in all, 1 of reports.export\n\
+                    revived: 2026-01.csv\n\
+                    status: revived\n";
+    assert_eq!(output_of("dead_letters"), expected);
+}
+
+#[test]
+fn supervision_parks_and_escalates() {
+    let output = output_of("supervision");
+    let (before, after) = output.split_once("after:").unwrap();
+    assert!(before.contains("glass Up"), "{output}");
+    assert_eq!(
+        before.matches("died of a panic: broken glass").count(),
+        3,
+        "{output}"
+    );
+    assert!(after.contains("glass Parked"), "{output}");
+    assert!(after.contains("the other task still runs: 42"), "{output}");
+    let escalated = "escalated: error: restart intensity exceeded by child inner";
+    assert!(after.contains(escalated), "{output}");
+}
