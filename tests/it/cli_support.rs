@@ -102,7 +102,6 @@ impl Place {
             let Some(workers) = status["workers"].as_array() else {
                 return false;
             };
-            workers = status["workers"].as_array().unwrap();
             workers
                 .iter()
                 .any(|worker| worker["pid"] == pid && worker["alive"] == true)
