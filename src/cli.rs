@@ -7,6 +7,8 @@ mod config;
 mod dead;
 mod demo_tasks;
 mod exit;
+mod init;
+mod migrate;
 mod output;
 mod run;
 mod session;
@@ -68,6 +70,10 @@ enum Command {
     /// Show, revive, discard and delete dead letters.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Write a commented configuration and a project to start from.
+    Init(init::InitArgs),
+    /// Bring the data of broker and store up to this version.
+    Migrate(migrate::MigrateArgs),
 }
 
 /// Runs the command line of this process, with the tasks that `define` adds.
@@ -117,5 +123,7 @@ fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args, global, app),
         Command::Config(command) => config::run(&command, global, &app),
         Command::Dead(command) => dead::run(command, &global, &app),
+        Command::Init(args) => init::run(&args, &global),
+        Command::Migrate(args) => migrate::run(&args, &global, &app),
     }
 }

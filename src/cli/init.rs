@@ -26,7 +26,10 @@ pub(crate) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         false => starter_project(&name_of(&args.dir)),
     };
     let written = write_new(&args.dir, &files).map_err(|error| refused(error, args))?;
-    let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    let written: Vec<String> = written
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     if global.json {
         output::json(&json!({ "written": written }));
         return Ok(Exit::Ok);
@@ -41,7 +44,9 @@ pub(crate) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
 /// Returns the name of the directory as it is really called: `.` is no name.
 fn name_of(dir: &Path) -> String {
     let real = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let name = real.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = real
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| "worker".to_owned())
 }
 

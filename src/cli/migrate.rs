@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
+use super::Global;
 use super::exit::{Exit, Failure};
 use super::output::{self, counted};
-use super::Global;
 use super::session::{Session, open_failure, operator};
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -73,7 +73,11 @@ async fn migrate(session: &Session) -> Result<Exit, Failure> {
         && let Some(after) = SqliteBroker::examine(dir).map_err(open_failure)?
     {
         let old = before.map_or(0, |exam| exam.version);
-        let state = if old == after.version { "up to date" } else { "migrated" };
+        let state = if old == after.version {
+            "up to date"
+        } else {
+            "migrated"
+        };
         say(session, "broker", &version_of(&after), state);
     }
     let store = open(session)?;
@@ -91,9 +95,19 @@ async fn migrate(session: &Session) -> Result<Exit, Failure> {
 
 async fn status(session: &Session) -> Result<Exit, Failure> {
     match embedded(session).map(SqliteBroker::examine) {
-        None => say(session, "broker", &session.config.broker.to_string(), "has none"),
+        None => say(
+            session,
+            "broker",
+            &session.config.broker.to_string(),
+            "has none",
+        ),
         Some(exam) => match exam.map_err(open_failure)? {
-            None => say(session, "broker", &session.config.broker.to_string(), "missing"),
+            None => say(
+                session,
+                "broker",
+                &session.config.broker.to_string(),
+                "missing",
+            ),
             Some(exam) => {
                 let state = match exam.version.cmp(&exam.known) {
                     std::cmp::Ordering::Less => "pending",
@@ -108,7 +122,12 @@ async fn status(session: &Session) -> Result<Exit, Failure> {
     if let StoreTarget::Sqlite { file } = &session.config.store.target
         && !file.exists()
     {
-        say(session, "store", &session.store_url()?.to_string(), "missing");
+        say(
+            session,
+            "store",
+            &session.store_url()?.to_string(),
+            "missing",
+        );
         return Ok(Exit::Ok);
     }
     let store = open(session)?;
@@ -134,9 +153,14 @@ async fn rollback(session: &Session, yes: bool) -> Result<Exit, Failure> {
     let store = open(session)?;
     let all = Session::insist(|| store.status()).await?;
     let newest = all.iter().rev().find(|migration| migration.applied);
-    let Some(MigrationStatus { name: Some(newest), .. }) = newest else {
+    let Some(MigrationStatus {
+        name: Some(newest), ..
+    }) = newest
+    else {
         let found = newest.map_or("no migration".to_owned(), |m| m.version.clone());
-        return Err(Failure::usage(format!("the store has {found}: nothing that can be undone here")));
+        return Err(Failure::usage(format!(
+            "the store has {found}: nothing that can be undone here"
+        )));
     };
     if !yes {
         let what = format!("{newest} of {} and deletes what it made", store.url());
@@ -144,7 +168,10 @@ async fn rollback(session: &Session, yes: bool) -> Result<Exit, Failure> {
         match output::confirm(&question) {
             Some(true) => {}
             Some(false) => {
-                return Err(Failure::new(Exit::TaskFailed, anyhow::anyhow!("nothing was undone")));
+                return Err(Failure::new(
+                    Exit::TaskFailed,
+                    anyhow::anyhow!("nothing was undone"),
+                ));
             }
             None => return Err(Failure::usage(format!("this undoes {what}: say --yes"))),
         }
@@ -155,9 +182,16 @@ async fn rollback(session: &Session, yes: bool) -> Result<Exit, Failure> {
     }
     // Not repeated: a repeat after an unknown outcome could undo one more.
     let undone = store.rollback_one().await?;
-    say(session, "store", &undone.unwrap_or_else(|| newest.clone()), "undone");
+    say(
+        session,
+        "store",
+        &undone.unwrap_or_else(|| newest.clone()),
+        "undone",
+    );
     if session.config.store.migrate_at_start {
-        output::complain("celeriac: `run` applies it again at its start (`store.migrate_at_start`)");
+        output::complain(
+            "celeriac: `run` applies it again at its start (`store.migrate_at_start`)",
+        );
     }
     let left = all.iter().filter(|migration| migration.applied).count() as u64;
     if !session.json {
@@ -180,5 +214,7 @@ async fn record(store: &Store, action: &str, names: &str) -> Result<(), Failure>
         target: store.url().to_string(),
         detail: names.to_owned(),
     };
-    Session::insist(|| store.record(entry.clone())).await.map_err(Failure::from)
+    Session::insist(|| store.record(entry.clone()))
+        .await
+        .map_err(Failure::from)
 }

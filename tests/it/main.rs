@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
 mod cli_dead;
+mod cli_init;
+mod cli_migrate;
 mod cli_support;
 mod examples;
 mod golden;
