@@ -6,6 +6,7 @@
 mod config;
 mod dead;
 mod demo_tasks;
+mod doctor;
 mod exit;
 mod init;
 mod migrate;
@@ -70,6 +71,8 @@ enum Command {
     /// Show, revive, discard and delete dead letters.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Check everything that a worker needs, and say what to do.
+    Doctor(doctor::DoctorArgs),
     /// Write a commented configuration and a project to start from.
     Init(init::InitArgs),
     /// Bring the data of broker and store up to this version.
@@ -123,6 +126,7 @@ fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args, global, app),
         Command::Config(command) => config::run(&command, global, &app),
         Command::Dead(command) => dead::run(command, &global, &app),
+        Command::Doctor(args) => doctor::run(&args, &global, &app),
         Command::Init(args) => init::run(&args, &global),
         Command::Migrate(args) => migrate::run(&args, &global, &app),
     }

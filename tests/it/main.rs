@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
 mod cli_dead;
+mod cli_doctor;
 mod cli_init;
 mod cli_migrate;
 mod cli_support;
