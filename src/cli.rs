@@ -3,23 +3,35 @@
 //! One file per command. This file owns what all of them share: the flags, how configuration is found, how errors become
 //! exit codes. Results go to standard output, everything said about them to standard error.
 
+mod completions;
 mod config;
 mod dead;
+mod demo;
 mod demo_tasks;
 mod doctor;
+mod enqueue;
 mod exit;
 mod init;
 mod migrate;
 mod output;
+mod queues;
 mod run;
+mod search;
 mod session;
+mod status;
+mod task;
+mod tasks;
+mod text;
+mod tree;
+mod values;
 mod when;
+mod workers;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::app::App;
 
@@ -63,20 +75,37 @@ struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run tasks until told to stop.
-    Run(run::RunArgs),
+    /// Print what a shell needs to complete the command line.
+    Completions(completions::CompletionsArgs),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Show, revive, discard and delete dead letters.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Show everything at work, in less than a minute.
+    Demo(demo::DemoArgs),
     /// Check everything that a worker needs, and say what to do.
     Doctor(doctor::DoctorArgs),
+    /// Add tasks to their queues, and wait for their ends when asked to.
+    Enqueue(enqueue::EnqueueArgs),
     /// Write a commented configuration and a project to start from.
     Init(init::InitArgs),
     /// Bring the data of broker and store up to this version.
     Migrate(migrate::MigrateArgs),
+    /// Show what every queue holds and has counted.
+    Queues,
+    /// Run tasks until told to stop.
+    Run(run::RunArgs),
+    /// Show broker, queues, workers and what runs.
+    Status,
+    /// Look at one task.
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// List stored tasks.
+    Tasks(tasks::TasksArgs),
+    /// Show the supervision tree of the workers.
+    Tree(tree::TreeArgs),
 }
 
 /// Runs the command line of this process, with the tasks that `define` adds.
@@ -98,12 +127,14 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let program = completions::program(arguments.first().map(OsString::as_os_str));
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     let json = cli.global.json;
-    match dispatch(cli, define(App::new())) {
+    match dispatch(cli, &program, define(App::new())) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(json),
     }
@@ -120,14 +151,22 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
+fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Run(args) => run::run(&args, global, app),
+        Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
         Command::Dead(command) => dead::run(command, &global, &app),
+        Command::Demo(args) => demo::run(&args, &global),
         Command::Doctor(args) => doctor::run(&args, &global, &app),
+        Command::Enqueue(args) => enqueue::run(&args, &global, app),
         Command::Init(args) => init::run(&args, &global),
         Command::Migrate(args) => migrate::run(&args, &global, &app),
+        Command::Queues => queues::run(&global, &app),
+        Command::Run(args) => run::run(&args, global, app),
+        Command::Status => status::run(&global, &app),
+        Command::Task(command) => task::run(&command, &global, &app),
+        Command::Tasks(args) => tasks::run(&args, &global, &app),
+        Command::Tree(args) => tree::run(&args, &global, &app),
     }
 }

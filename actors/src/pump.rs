@@ -25,7 +25,7 @@ use crate::envelope::Envelope;
 use crate::execution::{Admission, Admitted, Conclusion, Ended, admit, conclude};
 use crate::flight::{Flight, Landed};
 use crate::ids::TaskId;
-use crate::lease::{Exchanged, MAX_BATCH, Outcome, Settlement};
+use crate::lease::{Exchanged, MAX_BATCH, Outcome};
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
@@ -77,7 +77,6 @@ pub(crate) struct Pump {
     look_again: bool,
     /// Whether another suspect was in the gate when it was last tried.
     gate_shut: bool,
-    finished: Vec<Settlement>,
     waiting: VecDeque<Ready>,
     suspects: VecDeque<Ready>,
     flights: FuturesUnordered<Flight>,
@@ -92,10 +91,7 @@ pub(crate) struct Pump {
 impl Drop for Pump {
     /// Leaves what it still holds to the watchdog, and what it could not tell the broker, or not for certain.
     fn drop(&mut self) {
-        let finished = std::mem::take(&mut self.finished);
-        for settlement in self.line.unanswered().into_iter().chain(finished) {
-            self.line.table.owe(settlement.tag, settlement.outcome);
-        }
+        self.line.table.confiscate();
         self.line.table.orphan();
         self.setup.watch.notify_one();
     }
@@ -118,7 +114,6 @@ impl Pump {
             hungry: true,
             look_again: false,
             gate_shut: false,
-            finished: Vec::new(),
             waiting: VecDeque::new(),
             suspects: VecDeque::new(),
             flights: FuturesUnordered::new(),
@@ -224,10 +219,7 @@ impl Pump {
     fn give_back_unstarted(&mut self) {
         for Ready { tag, .. } in self.waiting.drain(..).chain(self.suspects.drain(..)) {
             if self.line.table.finish(tag) {
-                self.finished.push(Settlement {
-                    tag,
-                    outcome: Outcome::release(),
-                });
+                self.line.table.settle(tag, Outcome::release());
             }
         }
         self.seat.unreserve(self.seat.reserved());
@@ -313,7 +305,7 @@ impl Pump {
             self.idle_permits()
         };
         let want = u32::try_from(want).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-        if self.finished.is_empty() && (want == 0 || !self.hungry) {
+        if !self.line.table.has_finished() && (want == 0 || !self.hungry) {
             self.seat.release(self.idle_permits());
             if !self.hungry && self.waiting.is_empty() && self.suspects.is_empty() {
                 self.seat.stop_waiting();
@@ -336,31 +328,24 @@ impl Pump {
         if self.pending.is_some() || !self.open {
             return;
         }
-        if !self.finished.is_empty() {
+        if self.line.table.has_finished() {
             return self.exchange(0);
         }
         if !self.flights.is_empty() {
             return;
         }
         for tag in std::mem::take(&mut self.lingering) {
-            self.finished.push(Settlement {
-                tag,
-                outcome: Outcome::release(),
-            });
+            self.line.table.settle(tag, Outcome::release());
         }
-        if self.finished.is_empty() {
-            self.pending = Some(self.line.close(&self.setup.link));
-        } else {
+        if self.line.table.has_finished() {
             self.exchange(0);
+        } else {
+            self.pending = Some(self.line.close(&self.setup.link));
         }
     }
 
     fn exchange(&mut self, want: u32) {
-        let settlements = if self.finished.len() <= MAX_BATCH as usize {
-            std::mem::take(&mut self.finished)
-        } else {
-            self.finished.drain(..MAX_BATCH as usize).collect()
-        };
+        let settlements = self.line.table.take_finished(MAX_BATCH as usize);
         self.landed_since_call = 0;
         self.pending = Some(self.line.exchange(&self.setup.link, settlements, want));
     }
@@ -389,7 +374,7 @@ impl Pump {
                 self.line.table.set_opened();
             }
             Answer::Exchanged(Ok(reply)) => {
-                self.line.set_answered();
+                self.line.table.set_outstanding(None);
                 self.line
                     .table
                     .add(reply.deliveries.iter().map(|delivery| delivery.tag));
@@ -450,7 +435,7 @@ impl Pump {
             Admitted::Settle(outcome) => {
                 if self.line.table.finish(tag) {
                     self.setup.settled_unstarted(&outcome);
-                    self.finished.push(Settlement { tag, outcome });
+                    self.line.table.settle(tag, outcome);
                 }
             }
         }
@@ -469,7 +454,7 @@ impl Pump {
                     line.push_back(ready);
                 } else if self.line.table.finish(tag) {
                     let outcome = crate::execution::cancelled(&header);
-                    self.finished.push(Settlement { tag, outcome });
+                    self.line.table.settle(tag, outcome);
                 }
             }
         }
@@ -487,7 +472,6 @@ impl Pump {
         self.setup.gauge.remove_table(&self.line.table);
         self.waiting.clear();
         self.suspects.clear();
-        self.finished.clear();
         self.lingering.clear();
         self.seat.unreserve(self.seat.reserved());
         self.line = self.setup.new_line();
@@ -522,7 +506,7 @@ impl Pump {
             return;
         }
         if let Some(outcome) = self.conclude(end, &context, &kind) {
-            self.finished.push(Settlement { tag, outcome });
+            self.line.table.settle(tag, outcome);
         }
     }
 

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub(crate) use self::checksum::{Checksum, Digest};
+pub(crate) use self::checksum::{Checksum, Digest, digest};
 
 use crate::app::App;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::backoff::Backoff;
-use celeriac_actors::ids::QueueName;
+use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::Policy;
@@ -41,12 +41,18 @@ pub(crate) struct RunArgs {
     /// Know the demo tasks (`demo.echo`, `demo.checksum`, ...) as well.
     #[arg(long)]
     demo: bool,
+    /// End with the process that started this one, however that ends.
+    #[arg(long, hide = true)]
+    with_parent: bool,
     /// `development` or `production`.
     #[arg(long, value_name = "ENV")]
     env: Option<String>,
 }
 
 pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Failure> {
+    if args.with_parent {
+        end_with_parent()?;
+    }
     let app = if args.demo { demo_tasks::add(app) } else { app };
     let set = [
         ("consume", args.queues.clone()),
@@ -67,10 +73,21 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
     ended
 }
 
+/// Has the kernel kill this process when its parent is gone.
+fn end_with_parent() -> Result<(), Failure> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|error| Failure::new(Exit::Usage, error))?;
+    }
+    Ok(())
+}
+
 fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<Exit, Failure> {
     let config = &session.config;
     let worker = fresh_worker_id();
-    let broker = session.broker(Some(&worker))?;
+    let broker = open_patiently(session, &worker, log)?;
     let mut app = app;
     app.adjust(|name, policy| match config.tasks.get(name) {
         Some(over) => adjusted(policy, over),
@@ -91,6 +108,28 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         "durability" => broker.durability().as_str(), "broker" => %config.broker);
     let burst = args.burst.then_some(broker);
     Session::block_on(live(&runtime, config.grace, burst, log))?
+}
+
+/// Opens the broker, again and again while it is away: a daemon waits for its broker and never ends because of it.
+fn open_patiently(
+    session: &Session,
+    worker: &WorkerId,
+    log: &Logger,
+) -> Result<Arc<dyn Broker>, Failure> {
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut failures = 0;
+    loop {
+        let failure = match session.broker(Some(worker)) {
+            Err(failure) if failure.exit() == Exit::Unavailable => failure,
+            outcome => return outcome,
+        };
+        if failures == 0 {
+            warn!(log, "the broker cannot be opened; retrying until it can"; "error" => %failure);
+        }
+        failures += 1;
+        let pause = backoff.delay(failures, &mut rand::rng());
+        Session::block_on(tokio::time::sleep(pause))?;
+    }
 }
 
 /// Waits for a signal, the end of the work, or the end of the runtime.

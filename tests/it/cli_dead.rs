@@ -3,7 +3,7 @@
 use celeriac_actors::ports::{DeadFilter, DeadLetters as _, DeadStatus};
 use celeriac_actors::state::DeadReason;
 
-use crate::cli_support::{Death, Site};
+use crate::cli_dead_support::{Death, Site};
 
 fn three_deaths() -> [Death; 3] {
     [

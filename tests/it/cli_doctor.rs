@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
-use crate::cli_support::{Ran, Site};
+use crate::cli_dead_support::{Ran, Site};
 
 /// Returns the texts of one verdict about one thing.
 fn texts(ran: &Ran, verdict: &str, check: &str) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! `celeriac init`: writes what compiles, and nothing over anything.
 
-use crate::cli_support::Site;
+use crate::cli_dead_support::Site;
 
 /// The program of the starter project, compiled with ours so that it cannot rot.
 #[expect(

@@ -2,7 +2,7 @@
 
 use celeriac::sqlite::SqliteBroker;
 
-use crate::cli_support::Site;
+use crate::cli_dead_support::Site;
 
 /// Returns `part state` of each line.
 fn states(site: &Site, line: &str) -> Vec<String> {

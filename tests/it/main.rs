@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
 mod cli_dead;
+mod cli_dead_support;
 mod cli_doctor;
+mod cli_enqueue;
 mod cli_init;
+mod cli_look;
 mod cli_migrate;
 mod cli_support;
 mod examples;

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use celeriac_actors::attempt::Attempt;
-use celeriac_actors::context::AttemptContext;
 use celeriac_actors::policy::Policy;
 use celeriac_actors::task::{Task, TaskError};
 use serde::{Deserialize, Serialize};
@@ -42,7 +41,8 @@ pub(super) async fn run(attempt: Attempt<Checksum>) -> Result<Digest, TaskError>
     let path = attempt.args.path.clone();
     let context = attempt.context().clone();
     let file = path.clone();
-    let digested = attempt.blocking(move || digest(&file, &context)).await?;
+    let stop = move || context.is_cancelled();
+    let digested = attempt.blocking(move || digest(&file, &stop)).await?;
     match digested {
         Ok((bytes, sha256)) => Ok(Digest {
             path,
@@ -56,13 +56,14 @@ pub(super) async fn run(attempt: Attempt<Checksum>) -> Result<Digest, TaskError>
     }
 }
 
-fn digest(path: &str, context: &AttemptContext) -> io::Result<(u64, String)> {
+/// Reads a file to its end, or until told to stop; returns its length and its digest.
+pub(crate) fn digest(path: &str, stop: &dyn Fn() -> bool) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     let mut bytes = 0;
     loop {
-        if context.is_cancelled() {
+        if stop() {
             return Err(io::Error::other("told to stop"));
         }
         match file.read(&mut chunk) {

@@ -49,7 +49,7 @@ async fn patch(rig: &Rig, id: TaskId, change: impl FnOnce(&mut Vec<u8>)) {
         limit: 100,
     };
     let page = rig.broker().scan(&request).await.unwrap();
-    let of_task = |frame: &&Vec<u8>| frame[8..24] == *id.as_bytes();
+    let of_task = |frame: &&Vec<u8>| frame.get(8..24) == Some(&id.as_bytes()[..]);
     let mut frame = page
         .tasks
         .iter()

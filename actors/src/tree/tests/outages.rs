@@ -190,7 +190,9 @@ fn a_lost_lease_cancels_and_starts_over() {
         gate.open();
         let record = rig.wait(&hangs).await;
         assert_eq!((record.state, record.attempts), (TaskState::Succeeded, 1));
-        rig.probe.wait_for_line("lost a lease").await;
+        rig.probe
+            .wait_for_line("incarnation was closed by the broker")
+            .await;
         rig.wait_until_empty().await;
         let ends = rig.probe.ends(hangs.id);
         assert_eq!(
