@@ -4,8 +4,11 @@
 
 mod cli_dead;
 mod cli_dead_support;
+mod cli_doctor;
 mod cli_enqueue;
+mod cli_init;
 mod cli_look;
+mod cli_migrate;
 mod cli_support;
 mod examples;
 mod golden;
