@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod crash;
+mod daemon;
+mod demo;
 mod examples;
+mod faults;
+mod life_cycle;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;
