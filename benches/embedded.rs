@@ -7,6 +7,13 @@
 //!
 //! `cargo bench --bench embedded -- [TASKS]`
 
+#![expect(
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a bench prints figures; percentiles are indices"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,7 +49,8 @@ struct Probe {
 celeriac::task!(Probe as "bench.probe");
 
 /// The latencies that probes wrote, in nanoseconds.
-struct Latencies(Vec<AtomicU64>);
+#[derive(Clone)]
+struct Latencies(Arc<Vec<AtomicU64>>);
 
 fn now_ns() -> u64 {
     u64::try_from(SystemClock.since_boot().as_nanos()).unwrap_or(u64::MAX)
@@ -51,6 +59,7 @@ fn now_ns() -> u64 {
 struct Bench {
     runtime: Runtime,
     client: Client,
+    latencies: Latencies,
     _directory: tempfile::TempDir,
 }
 
@@ -63,9 +72,9 @@ fn start(power_safe: bool, concurrency: usize) -> Bench {
     let broker = Arc::new(SqliteBroker::open(options).expect("an embedded broker"));
     let mut options = RuntimeOptions::new(broker, worker);
     options.tree.concurrency = concurrency;
-    let slots = (0..PROBES).map(|_| AtomicU64::new(0)).collect();
+    let latencies = Latencies(Arc::new((0..PROBES).map(|_| AtomicU64::new(0)).collect()));
     let app = App::new()
-        .state(Latencies(slots))
+        .state(latencies.clone())
         .task(|_: Attempt<Noop>| async { Ok(()) })
         .task(|probe: Attempt<Probe>| async move {
             let latency = now_ns().saturating_sub(probe.args.sent_ns).max(1);
@@ -77,6 +86,7 @@ fn start(power_safe: bool, concurrency: usize) -> Bench {
     Bench {
         runtime,
         client,
+        latencies,
         _directory: directory,
     }
 }
@@ -122,8 +132,8 @@ async fn lifecycle(bench: &Bench, tasks: usize) -> f64 {
     tasks as f64 / took.as_secs_f64()
 }
 
-/// Returns p50, p99 and the maximum of the time from enqueue to start, in microseconds.
-async fn latency(bench: &Bench) -> [f64; 3] {
+/// Prints p50, p99 and the maximum of the time from enqueue to start.
+async fn latency(bench: &Bench) {
     let mut rhythm = tokio::time::interval(PACE);
     let before = succeeded(&bench.client).await;
     for slot in 0..PROBES {
@@ -140,7 +150,15 @@ async fn latency(bench: &Bench) -> [f64; 3] {
     while succeeded(&bench.client).await < before + PROBES as u64 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    [0.0; 3]
+    let slots = bench.latencies.0.iter();
+    let mut all: Vec<u64> = slots.map(|slot| slot.load(Ordering::Relaxed)).collect();
+    all.sort_unstable();
+    let us = |part: f64| all[((all.len() - 1) as f64 * part) as usize] as f64 / 1_000.0;
+    let (p50, p99, max) = (us(0.50), us(0.99), us(1.0));
+    println!(
+        "  latency at {}/s: p50 {p50:.0} us, p99 {p99:.0} us, max {max:.0} us",
+        1_000
+    );
 }
 
 fn main() {

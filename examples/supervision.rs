@@ -97,7 +97,10 @@ async fn a_task_actor_is_parked() -> anyhow::Result<()> {
     for _ in 0..3 {
         let handle = client.enqueue_with(&Fragile, wanted.clone()).await?;
         match client.wait::<Fragile>(&handle, seconds(10)).await {
-            Err(WaitError::Dead { failure: Some(failure), .. }) => {
+            Err(WaitError::Dead {
+                failure: Some(failure),
+                ..
+            }) => {
                 println!("died of a panic: {}", failure.message);
             }
             other => anyhow::bail!("expected a dead letter, got {other:?}"),

@@ -3,19 +3,32 @@
 //! One file per command. This file owns what all of them share: the flags, how configuration is found, how errors become
 //! exit codes. Results go to standard output, everything said about them to standard error.
 
+mod completions;
 mod config;
+mod dead;
 mod demo;
 mod demo_tasks;
+mod enqueue;
 mod exit;
 mod output;
+mod queues;
 mod run;
+mod search;
 mod session;
+mod when;
+mod status;
+mod task;
+mod tasks;
+mod text;
+mod tree;
+mod values;
+mod workers;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::app::App;
 
@@ -59,13 +72,31 @@ struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run tasks until told to stop.
-    Run(run::RunArgs),
-    /// Show everything at work, in less than a minute.
-    Demo(demo::DemoArgs),
+    /// Print what a shell needs to complete the command line.
+    Completions(completions::CompletionsArgs),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Show, revive, discard and delete dead letters.
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
+    /// Show everything at work, in less than a minute.
+    Demo(demo::DemoArgs),
+    /// Add tasks to their queues, and wait for their ends when asked to.
+    Enqueue(enqueue::EnqueueArgs),
+    /// Show what every queue holds and has counted.
+    Queues,
+    /// Run tasks until told to stop.
+    Run(run::RunArgs),
+    /// Show broker, queues, workers and what runs.
+    Status,
+    /// Look at one task.
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// List stored tasks.
+    Tasks(tasks::TasksArgs),
+    /// Show the supervision tree of the workers.
+    Tree(tree::TreeArgs),
 }
 
 /// Runs the command line of this process, with the tasks that `define` adds.
@@ -87,12 +118,14 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let program = completions::program(arguments.first().map(OsString::as_os_str));
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     let json = cli.global.json;
-    match dispatch(cli, define(App::new())) {
+    match dispatch(cli, &program, define(App::new())) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(json),
     }
@@ -109,11 +142,19 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, app: App) -> Result<Exit, Failure> {
+fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Run(args) => run::run(&args, global, app),
-        Command::Demo(args) => demo::run(&args, &global),
+        Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
+        Command::Dead(command) => dead::run(command, &global, &app),
+        Command::Demo(args) => demo::run(&args, &global),
+        Command::Enqueue(args) => enqueue::run(&args, &global, app),
+        Command::Queues => queues::run(&global, &app),
+        Command::Run(args) => run::run(&args, global, app),
+        Command::Status => status::run(&global, &app),
+        Command::Task(command) => task::run(&command, &global, &app),
+        Command::Tasks(args) => tasks::run(&args, &global, &app),
+        Command::Tree(args) => tree::run(&args, &global, &app),
     }
 }

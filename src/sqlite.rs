@@ -247,7 +247,7 @@ impl Threads {
         let mut threads = Vec::new();
         let mut syncer = None;
         if options.power_safe {
-            let (started, syncing) = Syncer::spawn(&place.log())?;
+            let (started, syncing) = Syncer::spawn(place)?;
             syncer = Some(started);
             threads.push(syncing);
         }
@@ -266,6 +266,7 @@ impl Threads {
             keeping: Arc::clone(&keeping),
             busy_bound: options.busy_bound,
             data_version: 0,
+            contended: 0,
         };
         // One place more than steps may be under way: for the order to stop.
         let (writer, writing) = writer::spawn(writer, UNDER_WAY + 1)?;

@@ -19,6 +19,7 @@ use crate::child::ExitNote;
 use crate::context::AttemptContext;
 use crate::context::WorkerContext;
 use crate::events::{Observer, TaskEvent};
+use crate::execution::Conclusion;
 use crate::ids::QueueName;
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
@@ -69,11 +70,12 @@ impl ConsumerSetup {
         }
     }
 
-    pub(crate) fn ended(&self, context: &AttemptContext, outcome: &Outcome, elapsed: Duration) {
+    pub(crate) fn ended(&self, context: &AttemptContext, end: &Conclusion, elapsed: Duration) {
         if let Some(observer) = &self.observer {
             observer.task(&TaskEvent::Ended {
                 context,
-                outcome,
+                outcome: &end.outcome,
+                error: end.error.as_deref(),
                 elapsed,
             });
         }

@@ -136,10 +136,8 @@ pub(crate) enum Phase {
 pub(crate) enum Abort {
     /// Its hard limit was reached.
     HardLimit = 1,
-    /// It was revoked.
-    Revoked = 2,
     /// Its consumer ends, or the delivery is no longer ours: undone, not counted.
-    Released = 3,
+    Released = 2,
 }
 
 /// One attempt, as its task sees it. Cloning shares it.
@@ -433,7 +431,6 @@ impl AttemptContext {
         match self.inner.aborted.load(Ordering::Acquire) {
             0 => None,
             1 => Some(Abort::HardLimit),
-            2 => Some(Abort::Revoked),
             _ => Some(Abort::Released),
         }
     }

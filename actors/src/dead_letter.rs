@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use slog::{Logger, info, warn};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
 use crate::frame::FrameLimits;
@@ -28,6 +28,9 @@ const STEP: u32 = 200;
 
 /// How long it waits for a bell before it looks by itself.
 const NET: Duration = Duration::from_secs(5);
+
+/// How often it looks for revivals that somebody left half done.
+const REVIVALS: Duration = Duration::from_secs(60);
 
 /// Copies dead tasks to the store. See the file's header.
 #[derive(Clone)]
@@ -70,18 +73,23 @@ impl DeadLetter {
     async fn keep_copying(self) {
         let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         let mut failures = 0;
-        self.finish_revivals().await;
+        let mut swept = None::<Instant>;
         loop {
+            if swept.is_none_or(|at| at.elapsed() >= REVIVALS) {
+                swept = Some(Instant::now());
+                self.finish_revivals().await;
+            }
+            let began = Instant::now();
             match self.copy().await {
                 Ok(copied) => {
-                    self.outage.answered();
+                    self.outage.answered(began);
                     failures = 0;
                     if copied < STEP as usize {
                         let _either = timeout(NET, self.nudge.notified()).await;
                     }
                 }
                 Err(error) => {
-                    self.outage.failed(&error);
+                    self.outage.failed(began, &error);
                     failures += 1;
                     let delay = backoff.delay(failures, &mut rand::rng());
                     tokio::time::sleep(delay).await;
@@ -117,9 +125,10 @@ impl DeadLetter {
             status: Some(DeadStatus::Reviving),
             ..DeadFilter::default()
         };
+        let began = Instant::now();
         let page = match self.store.list(&filter, None, STEP).await {
             Ok(page) => page,
-            Err(error) => return self.outage.failed(&error),
+            Err(error) => return self.outage.failed(began, &error),
         };
         for letter in page.letters {
             match finish(&letter, &*self.store, &self.link.broker).await {

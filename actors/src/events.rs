@@ -20,6 +20,8 @@ pub enum TaskEvent<'a> {
         context: &'a AttemptContext,
         /// What becomes of the task.
         outcome: &'a Outcome,
+        /// What went wrong, if something did.
+        error: Option<&'a str>,
         /// How long it ran.
         elapsed: Duration,
     },

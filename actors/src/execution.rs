@@ -154,26 +154,42 @@ pub(crate) struct Ended<'a> {
     pub frame_limits: &'a FrameLimits,
 }
 
+/// What the end of an attempt means.
+#[derive(Debug)]
+pub(crate) struct Conclusion {
+    /// What becomes of the task.
+    pub outcome: Outcome,
+    /// What went wrong, if something did.
+    pub error: Option<String>,
+}
+
+impl From<Outcome> for Conclusion {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            error: None,
+        }
+    }
+}
+
 /// Decides what the end of an attempt means for its task. `None` settles nothing: the delivery is not ours.
-pub(crate) fn conclude(end: AttemptEnd, ended: &Ended<'_>, rng: &mut impl Rng) -> Option<Outcome> {
+pub(crate) fn conclude(
+    end: AttemptEnd,
+    ended: &Ended<'_>,
+    rng: &mut impl Rng,
+) -> Option<Conclusion> {
     let outcome = match end {
         AttemptEnd::Returned(Ok(output)) => Outcome::Succeed {
             result: ended.success(output),
         },
-        AttemptEnd::Returned(Err(error)) => ended.failed(error, rng),
+        AttemptEnd::Returned(Err(error)) => return Some(ended.failed(error, rng)),
         AttemptEnd::Panicked(report) => {
             let failure = panic_failure(report);
-            ended.again(failure, None, rng)
+            return Some(ended.again(failure, None, rng));
         }
         AttemptEnd::Undecodable(note) => {
-            let failure = ended.stamp(Failure::new(FailureKind::Decode, note.clone()));
-            bury_with(
-                &ended.job.header,
-                None,
-                DeadReason::Undecodable,
-                note,
-                Some(&failure),
-            )
+            let failure = Failure::new(FailureKind::Decode, note);
+            return Some(ended.bury(ended.stamp(failure), DeadReason::Undecodable));
         }
         AttemptEnd::Unavailable => Outcome::Release {
             frame: None,
@@ -182,14 +198,14 @@ pub(crate) fn conclude(end: AttemptEnd, ended: &Ended<'_>, rng: &mut impl Rng) -
         AttemptEnd::Aborted => match ended.aborted {
             Some(Abort::HardLimit) => {
                 let note = format!("dropped at its hard limit of {:?}", ended.limits.hard);
-                ended.again(Failure::new(FailureKind::HardLimit, note), None, rng)
+                let failure = Failure::new(FailureKind::HardLimit, note);
+                return Some(ended.again(failure, None, rng));
             }
-            Some(Abort::Revoked) => cancelled(&ended.job.header),
             Some(Abort::Released) | None => Outcome::release(),
         },
         AttemptEnd::Lost => return None,
     };
-    Some(outcome)
+    Some(outcome.into())
 }
 
 impl Ended<'_> {
@@ -205,7 +221,7 @@ impl Ended<'_> {
         final_record(&header, TaskState::Succeeded, output, Some(ttl))
     }
 
-    fn failed(&self, error: TaskError, rng: &mut impl Rng) -> Outcome {
+    fn failed(&self, error: TaskError, rng: &mut impl Rng) -> Conclusion {
         let verdict = match error.verdict {
             Verdict::Retry if self.policy.is_permanent(error.error()) => Verdict::Permanent,
             verdict => verdict,
@@ -213,7 +229,7 @@ impl Ended<'_> {
         let failure =
             |kind| Failure::new(kind, error.error().to_string()).with_causes(causes(error.error()));
         match verdict {
-            Verdict::Snooze(delay) => Outcome::Release { frame: None, delay },
+            Verdict::Snooze(delay) => Outcome::Release { frame: None, delay }.into(),
             Verdict::Permanent => {
                 let failure = self.stamp(failure(FailureKind::Permanent));
                 self.bury(failure, DeadReason::Permanent)
@@ -225,23 +241,30 @@ impl Ended<'_> {
     }
 
     /// Counts the failed attempt: another one if there is one left, else the grave.
-    fn again(&self, failure: Failure, delay: Option<Duration>, rng: &mut impl Rng) -> Outcome {
+    fn again(&self, failure: Failure, delay: Option<Duration>, rng: &mut impl Rng) -> Conclusion {
         let failure = self.stamp(failure);
         let attempt = failure.attempt;
         if attempt >= self.limits.max_attempts {
             return self.bury(failure, DeadReason::Exhausted);
         }
         let delay = delay.unwrap_or_else(|| self.policy.delay_after(attempt, rng));
-        Outcome::Retry {
+        let error = Some(failure.message.clone());
+        let outcome = Outcome::Retry {
             frame: counted(self.job, failure, self.frame_limits),
             delay,
-        }
+        };
+        Conclusion { outcome, error }
     }
 
-    fn bury(&self, failure: Failure, reason: DeadReason) -> Outcome {
+    fn bury(&self, failure: Failure, reason: DeadReason) -> Conclusion {
         let note = failure.message.clone();
         let frame = counted(self.job, failure.clone(), self.frame_limits);
-        bury_with(&self.job.header, Some(frame), reason, note, Some(&failure))
+        let header = &self.job.header;
+        let outcome = bury_with(header, Some(frame), reason, note.clone(), Some(&failure));
+        Conclusion {
+            outcome,
+            error: Some(note),
+        }
     }
 
     fn stamp(&self, failure: Failure) -> Failure {
@@ -251,10 +274,10 @@ impl Ended<'_> {
 }
 
 /// Decides what becomes of an attempt that blocks its thread beyond its hard limit: the watchdog settles it.
-pub(crate) fn conclude_blocked(ended: &Ended<'_>, rng: &mut impl Rng) -> Outcome {
+pub(crate) fn conclude_blocked(ended: &Ended<'_>, rng: &mut impl Rng) -> Conclusion {
     let note = format!(
-        "blocked its thread beyond its hard limit of {:?}",
-        ended.limits.hard
+        "blocked its thread for {:?}; its hard limit is {:?}",
+        ended.elapsed, ended.limits.hard
     );
     ended.again(Failure::new(FailureKind::Blocked, note), None, rng)
 }

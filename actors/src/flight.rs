@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 
 use futures_util::future::LocalBoxFuture;
 
+use crate::consumer::ConsumerSetup;
 use crate::context::AttemptContext;
-use crate::lane::LaneGauge;
 use crate::panics::catch_call;
 use crate::registry::Kind;
 use crate::runner::AttemptEnd;
@@ -23,8 +23,9 @@ pub(crate) struct Flight {
     context: AttemptContext,
     kind: Arc<Kind>,
     body: Option<LocalBoxFuture<'static, AttemptEnd>>,
-    gauge: Arc<LaneGauge>,
+    setup: Arc<ConsumerSetup>,
     table: Arc<AttemptTable>,
+    started: bool,
 }
 
 /// An attempt that ended.
@@ -42,7 +43,7 @@ impl Flight {
         tag: u64,
         (context, kind): (AttemptContext, Arc<Kind>),
         body: LocalBoxFuture<'static, AttemptEnd>,
-        gauge: Arc<LaneGauge>,
+        setup: Arc<ConsumerSetup>,
         table: Arc<AttemptTable>,
     ) -> Self {
         Self {
@@ -50,17 +51,30 @@ impl Flight {
             context,
             kind,
             body: Some(body),
-            gauge,
+            setup,
             table,
+            started: false,
         }
+    }
+
+    /// Starts the attempt, unless the delivery was taken meanwhile. Only now, when the thread is there for it: what waits
+    /// behind a task that blocks the thread can still be taken and run elsewhere.
+    fn start(&mut self) -> bool {
+        if !self.started {
+            self.started = self.table.start(self.tag, &self.context);
+            if self.started {
+                self.setup.started(&self.context);
+            }
+        }
+        self.started
     }
 
     /// Drops the task's future; a destructor that panics makes the end a panic.
     fn drop_body(&mut self, end: AttemptEnd) -> AttemptEnd {
         let body = self.body.take();
-        self.gauge.enter(self.context.key());
+        self.setup.gauge.enter(self.context.key());
         let dropped = catch_call(|| drop(body));
-        self.gauge.leave();
+        self.setup.gauge.leave();
         match (dropped, end) {
             // What was ended from outside stays ended for that reason.
             (Ok(()), end) | (Err(_), end @ AttemptEnd::Aborted) => end,
@@ -74,15 +88,17 @@ impl Future for Flight {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed> {
         let this = &mut *self;
-        let end = if this.context.poll_aborted(cx).is_ready() {
+        let end = if !this.start() {
+            AttemptEnd::Lost
+        } else if this.context.poll_aborted(cx).is_ready() {
             AttemptEnd::Aborted
         } else {
             let Some(body) = this.body.as_mut() else {
                 return Poll::Pending;
             };
-            this.gauge.enter(this.context.key());
+            this.setup.gauge.enter(this.context.key());
             let polled = catch_call(|| body.as_mut().poll(cx));
-            this.gauge.leave();
+            this.setup.gauge.leave();
             match polled {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(end)) => end,

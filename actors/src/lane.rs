@@ -13,10 +13,15 @@ use actix_rt::{Arbiter, ArbiterHandle};
 
 use crate::context::AttemptContext;
 use crate::table::AttemptTable;
-use crate::time::Clock;
 
 /// How many threads an arbiter's own blocking pool may have; user code has [`BlockingPool`](crate::blocking::BlockingPool).
 const ARBITER_BLOCKING_THREADS: usize = 2;
+
+/// No ping is on its way.
+const ANSWERED: u64 = u64::MAX;
+
+/// Numbers the threads of all lanes.
+static NEXT_GROUP: AtomicU64 = AtomicU64::new(1);
 
 /// What is known of one thread of one lane.
 #[derive(Debug)]
@@ -31,8 +36,12 @@ pub(crate) struct LaneGauge {
     retired: AtomicBool,
     /// The watchdog finds that it does not answer.
     blocked: AtomicBool,
-    /// When it last answered a ping, in milliseconds since boot.
-    answered_ms: AtomicU64,
+    /// Tells this thread from all others of the process.
+    pub(crate) group: u64,
+    /// When the ping was sent that it has not answered, in milliseconds since boot; [`ANSWERED`] when there is none.
+    pinged_ms: AtomicU64,
+    /// The key of the attempt that had the thread when it was given up on; 0 for none.
+    accused: AtomicU64,
     tables: Mutex<Vec<Arc<AttemptTable>>>,
     /// Lives as long as the thread's loop does.
     alive: std::sync::Weak<()>,
@@ -79,16 +88,40 @@ impl LaneGauge {
         self.blocked.swap(blocked, Ordering::AcqRel) != blocked
     }
 
-    /// Notes an answer to a ping.
-    pub(crate) fn answer(&self, since_boot: Duration) {
-        self.answered_ms
-            .store(crate::time::millis(since_boot), Ordering::Release);
+    /// Sends a ping, unless one is on its way.
+    pub(crate) fn ping(self: &Arc<Self>, since_boot: Duration) {
+        let now = crate::time::millis(since_boot);
+        let sent =
+            self.pinged_ms
+                .compare_exchange(ANSWERED, now, Ordering::AcqRel, Ordering::Acquire);
+        if sent.is_ok() {
+            let pinged = Arc::clone(self);
+            // Not accepted when the thread has ended, which is seen otherwise.
+            let _accepted = self
+                .arbiter
+                .spawn_fn(move || pinged.pinged_ms.store(ANSWERED, Ordering::Release));
+        }
     }
 
-    /// Returns how long it has not answered.
+    /// Returns how long a ping has been waiting for its answer.
     pub(crate) fn silent_for(&self, since_boot: Duration) -> Duration {
-        let answered = Duration::from_millis(self.answered_ms.load(Ordering::Acquire));
-        since_boot.saturating_sub(answered)
+        match self.pinged_ms.load(Ordering::Acquire) {
+            ANSWERED => Duration::ZERO,
+            pinged => since_boot.saturating_sub(Duration::from_millis(pinged)),
+        }
+    }
+
+    /// Blames the attempt that has the thread now for that the thread is given up on. The first one stays.
+    pub(crate) fn accuse(&self) {
+        if self.accused.load(Ordering::Acquire) == 0
+            && let Some(culprit) = self.culprit()
+        {
+            self.accused.store(culprit.key(), Ordering::Release);
+        }
+    }
+
+    pub(crate) fn is_accused(&self, context: &AttemptContext) -> bool {
+        self.accused.load(Ordering::Acquire) == context.key()
     }
 
     /// Returns the attempt whose code is on the thread, where that can be told: the one being polled, else the oldest
@@ -132,18 +165,18 @@ impl Board {
 pub struct LaneSeat {
     lane: u16,
     board: Board,
-    clock: Arc<dyn Clock>,
+    generations: Arc<AtomicU64>,
     current: Arc<Mutex<Option<Arc<LaneGauge>>>>,
 }
 
 impl LaneSeat {
     /// Creates the seat of lane `lane`, still without a thread.
     #[must_use]
-    pub fn new(lane: u16, board: Board, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(lane: u16, board: Board) -> Self {
         Self {
             lane,
             board,
-            clock,
+            generations: Arc::default(),
             current: Arc::default(),
         }
     }
@@ -159,7 +192,6 @@ impl LaneSeat {
     /// # Errors
     /// When the operating system gives no thread.
     pub fn fresh(&self) -> io::Result<ArbiterHandle> {
-        let generation = self.gauge().map_or(1, |gauge| gauge.generation + 1);
         let runtime = || {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -176,16 +208,17 @@ impl LaneSeat {
         });
         let gauge = Arc::new(LaneGauge {
             lane: self.lane,
-            generation,
+            generation: self.generations.fetch_add(1, Ordering::Relaxed) + 1,
             arbiter: arbiter.clone(),
             polling: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
-            answered_ms: AtomicU64::new(0),
+            group: NEXT_GROUP.fetch_add(1, Ordering::Relaxed),
+            pinged_ms: AtomicU64::new(ANSWERED),
+            accused: AtomicU64::new(0),
             tables: Mutex::default(),
             alive: weak,
         });
-        gauge.answer(self.clock.since_boot());
         lock(&self.board.gauges).push(Arc::clone(&gauge));
         self.retire();
         *lock(&self.current) = Some(gauge);
@@ -211,10 +244,10 @@ impl LaneSeat {
         Ok(gauge.arbiter.clone())
     }
 
-    /// Returns whether no attempt is being polled on the lane's thread at this instant.
+    /// Returns whether the lane's thread answers and no attempt is being polled on it at this instant.
     pub(crate) fn is_free(&self) -> bool {
         self.gauge()
-            .is_some_and(|gauge| gauge.polling.load(Ordering::Relaxed) == 0)
+            .is_some_and(|gauge| gauge.polling.load(Ordering::Relaxed) == 0 && !gauge.is_blocked())
     }
 
     pub(crate) fn gauge(&self) -> Option<Arc<LaneGauge>> {

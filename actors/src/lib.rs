@@ -10,6 +10,7 @@ pub mod blocking;
 pub mod child;
 mod consumer;
 pub mod context;
+pub mod copy;
 mod dead_letter;
 pub mod envelope;
 pub mod events;

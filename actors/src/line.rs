@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::ids::{IncarnationId, QueueName, TaskId, WorkerId};
@@ -46,10 +46,11 @@ impl Link {
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         let mut failures = 0;
         loop {
+            let began = Instant::now();
             match call().await {
-                Err(error) if error.is_outage() => self.outage.failed(&error),
+                Err(error) if error.is_outage() => self.outage.failed(began, &error),
                 answer => {
-                    self.outage.answered();
+                    self.outage.answered(began);
                     return answer;
                 }
             }
@@ -111,6 +112,7 @@ impl Line {
             first_tag: self.next_tag,
         });
         self.next_tag += u64::from(want);
+        self.table.set_outstanding(Some(Arc::clone(&call)));
         let link = link.clone();
         Box::pin(async move {
             Answer::Exchanged(

@@ -44,7 +44,19 @@ struct Shared {
     max_prefetched: usize,
     prefetched: usize,
     queues: HashMap<QueueName, Queue>,
+    seats: HashMap<u64, Account>,
     next_seat: u64,
+}
+
+/// What one seat has. It stays while the seat's thread is blocked, so that others can dispose of it.
+#[derive(Debug)]
+struct Account {
+    queue: QueueName,
+    group: u64,
+    held: usize,
+    prefetched: usize,
+    /// What it had was given to others.
+    written_off: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +94,7 @@ impl Permits {
             max_prefetched,
             prefetched: 0,
             queues,
+            seats: HashMap::new(),
             next_seat: 0,
         };
         Self {
@@ -96,7 +109,8 @@ impl Permits {
         (shared.total, shared.free)
     }
 
-    pub(crate) fn seat(&self, queue: &QueueName) -> Seat {
+    /// Makes a seat for a consumer of `queue` on the thread `group`.
+    pub(crate) fn seat(&self, queue: &QueueName, group: u64) -> Seat {
         let mut shared = self.lock();
         shared.next_seat += 1;
         let id = shared.next_seat;
@@ -104,17 +118,62 @@ impl Permits {
             .queues
             .entry(queue.clone())
             .or_insert_with(|| Queue::new(QueueShare::default()));
+        let account = Account {
+            queue: queue.clone(),
+            group,
+            held: 0,
+            prefetched: 0,
+            written_off: false,
+        };
+        shared.seats.insert(id, account);
         drop(shared);
-        let wake = Arc::new(Notify::new());
-        let queue = queue.clone();
         Seat {
             permits: self.clone(),
-            queue,
+            queue: queue.clone(),
             id,
-            wake,
+            wake: Arc::new(Notify::new()),
             held: 0,
             prefetched: 0,
             waiting: false,
+        }
+    }
+
+    /// Has nobody wait for the seats of a thread that is blocked: they try again when it is not.
+    pub(crate) fn step_aside(&self, group: u64) {
+        let mut shared = self.lock();
+        let Shared { queues, seats, .. } = &mut *shared;
+        for (id, account) in seats.iter().filter(|(_, account)| account.group == group) {
+            let queue = queues.get_mut(&account.queue);
+            if let Some(wake) = queue.and_then(|queue| queue.waiting.remove(id)) {
+                wake.notify_one();
+            }
+        }
+        shared.wake_next();
+    }
+
+    /// Gives what the seats of a thread have to others: the thread was given up on and starts nothing any more.
+    pub(crate) fn write_off(&self, group: u64) {
+        let mut shared = self.lock();
+        let Shared {
+            queues,
+            seats,
+            free,
+            prefetched,
+            ..
+        } = &mut *shared;
+        let of_group = |account: &&mut Account| account.group == group && !account.written_off;
+        let mut any = false;
+        for account in seats.values_mut().filter(of_group) {
+            account.written_off = true;
+            any = true;
+            *free += account.held;
+            *prefetched -= account.prefetched;
+            if let Some(queue) = queues.get_mut(&account.queue) {
+                queue.active -= account.held;
+            }
+        }
+        if any {
+            shared.wake_next();
         }
     }
 
@@ -148,6 +207,12 @@ impl Queue {
 }
 
 impl Shared {
+    fn is_written_off(&self, seat: u64) -> bool {
+        self.seats
+            .get(&seat)
+            .is_none_or(|account| account.written_off)
+    }
+
     /// Returns how many permits a queue that wants `want` gets now.
     fn grant(&self, name: &QueueName, want: usize) -> usize {
         let Some(queue) = self.queues.get(name) else {
@@ -200,16 +265,22 @@ impl Shared {
 }
 
 impl Seat {
-    /// Takes up to `want` permits; returns how many it got. Getting fewer than wanted puts the seat on the waiting list.
+    /// Takes up to `want` permits; returns how many it got. A seat that got none is woken when some came back.
     pub(crate) fn acquire(&mut self, want: usize) -> usize {
         if want == 0 {
             self.stop_waiting();
             return 0;
         }
         let mut shared = self.permits.lock();
+        if shared.is_written_off(self.id) {
+            return 0;
+        }
         let granted = shared.grant(&self.queue, want);
         shared.free -= granted;
         let waits = granted == 0;
+        if let Some(account) = shared.seats.get_mut(&self.id) {
+            account.held += granted;
+        }
         if let Some(queue) = shared.queues.get_mut(&self.queue) {
             queue.active += granted;
             if waits {
@@ -236,7 +307,13 @@ impl Seat {
         }
         self.held -= count;
         let mut shared = self.permits.lock();
+        if shared.is_written_off(self.id) {
+            return;
+        }
         shared.free += count;
+        if let Some(account) = shared.seats.get_mut(&self.id) {
+            account.held -= count;
+        }
         if let Some(queue) = shared.queues.get_mut(&self.queue) {
             queue.active -= count;
         }
@@ -249,8 +326,14 @@ impl Seat {
             return 0;
         }
         let mut shared = self.permits.lock();
+        if shared.is_written_off(self.id) {
+            return 0;
+        }
         let granted = want.min(shared.max_prefetched.saturating_sub(shared.prefetched));
         shared.prefetched += granted;
+        if let Some(account) = shared.seats.get_mut(&self.id) {
+            account.prefetched += granted;
+        }
         self.prefetched += granted;
         granted
     }
@@ -258,9 +341,17 @@ impl Seat {
     /// Gives `count` places back.
     pub(crate) fn unreserve(&mut self, count: usize) {
         let count = count.min(self.prefetched);
-        if count > 0 {
-            self.prefetched -= count;
-            self.permits.lock().prefetched -= count;
+        if count == 0 {
+            return;
+        }
+        self.prefetched -= count;
+        let mut shared = self.permits.lock();
+        if shared.is_written_off(self.id) {
+            return;
+        }
+        shared.prefetched -= count;
+        if let Some(account) = shared.seats.get_mut(&self.id) {
+            account.prefetched -= count;
         }
     }
 
@@ -302,114 +393,9 @@ impl Drop for Seat {
         self.stop_waiting();
         self.release(self.held);
         self.unreserve(self.prefetched);
+        self.permits.lock().seats.remove(&self.id);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn queue(name: &str) -> QueueName {
-        QueueName::new(name).unwrap()
-    }
-
-    fn acquire_all(seat: &mut Seat, want: usize) -> usize {
-        let mut got = 0;
-        loop {
-            let more = seat.acquire(want - got);
-            got += more;
-            if more == 0 || got == want {
-                return got;
-            }
-        }
-    }
-
-    #[test]
-    fn an_only_queue_takes_everything_and_a_waiting_one_gets_its_share_back() {
-        let permits = Permits::new(8, 16, &[]);
-        let (mut a, mut b) = (permits.seat(&queue("a")), permits.seat(&queue("b")));
-        assert_eq!(acquire_all(&mut a, 100), 8);
-        assert_eq!(b.acquire(100), 0);
-        assert!(a.is_contended() && !b.is_contended());
-        a.release(1);
-        assert_eq!(a.acquire(1), 0, "a is above its share while b waits");
-        assert_eq!(b.acquire(100), 1);
-        a.release(7);
-        a.acquire(100);
-        b.acquire(100);
-        assert!(a.held() >= 1 && b.held() >= 1);
-    }
-
-    #[test]
-    fn weights_and_caps_hold() {
-        let shares = [
-            (
-                queue("a"),
-                QueueShare {
-                    weight: 3,
-                    cap: None,
-                },
-            ),
-            (
-                queue("b"),
-                QueueShare {
-                    weight: 1,
-                    cap: Some(1),
-                },
-            ),
-        ];
-        let permits = Permits::new(8, 16, &shares);
-        let (mut a, mut b) = (permits.seat(&queue("a")), permits.seat(&queue("b")));
-        assert_eq!(acquire_all(&mut b, 5), 1);
-        assert_eq!(
-            acquire_all(&mut a, 100),
-            7,
-            "a capped queue that is full does not hold others back"
-        );
-    }
-
-    #[test]
-    fn a_dropped_seat_gives_back_what_it_held() {
-        let permits = Permits::new(4, 4, &[]);
-        let mut seat = permits.seat(&queue("a"));
-        acquire_all(&mut seat, 4);
-        assert_eq!(seat.reserve(10), 4);
-        drop(seat);
-        assert_eq!(permits.totals(), (4, 4));
-        assert_eq!(permits.seat(&queue("b")).reserve(10), 4);
-    }
-
-    proptest! {
-        #[test]
-        fn permits_are_never_made_up_and_never_lost(
-            steps in proptest::collection::vec((0_usize..4, 0_usize..9, any::<bool>()), 0..200),
-        ) {
-            let permits = Permits::new(7, 14, &[(queue("q1"), QueueShare { weight: 5, cap: Some(3) })]);
-            let mut seats: Vec<Seat> =
-                ["q0", "q1", "q2", "q1"].iter().map(|q| permits.seat(&queue(q))).collect();
-            for (seat, count, take) in steps {
-                if take { seats[seat].acquire(count); } else { seats[seat].release(count); }
-                let held: usize = seats.iter().map(Seat::held).sum();
-                prop_assert_eq!(held + permits.totals().1, 7);
-                prop_assert!(seats[1].held() + seats[3].held() <= 3);
-            }
-        }
-
-        #[test]
-        fn every_waiting_queue_is_served_when_permits_keep_coming_back(rounds in 10_usize..60) {
-            let permits = Permits::new(4, 8, &[]);
-            let mut seats: Vec<Seat> = ["a", "b", "c"].iter().map(|q| permits.seat(&queue(q))).collect();
-            let mut served = [0; 3];
-            for _ in 0..rounds {
-                for (seat, served) in seats.iter_mut().zip(&mut served) {
-                    *served += seat.acquire(4);
-                }
-                for seat in &mut seats {
-                    seat.release(1);
-                }
-            }
-            prop_assert!(served.iter().all(|s| *s >= rounds / 8), "{served:?}");
-        }
-    }
-}
+mod tests;

@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use crate::consumer::{ConsumerSetup, Control, Mode};
 use crate::context::{Abort, AttemptContext, Job};
 use crate::envelope::Envelope;
-use crate::execution::{Admission, Admitted, Ended, admit, conclude};
+use crate::execution::{Admission, Admitted, Conclusion, Ended, admit, conclude};
 use crate::flight::{Flight, Landed};
 use crate::ids::TaskId;
-use crate::lease::{Exchanged, MAX_BATCH, Outcome, Settlement};
+use crate::lease::{Exchanged, MAX_BATCH, Outcome};
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
@@ -77,7 +77,6 @@ pub(crate) struct Pump {
     look_again: bool,
     /// Whether another suspect was in the gate when it was last tried.
     gate_shut: bool,
-    finished: Vec<Settlement>,
     waiting: VecDeque<Ready>,
     suspects: VecDeque<Ready>,
     flights: FuturesUnordered<Flight>,
@@ -90,16 +89,18 @@ pub(crate) struct Pump {
 }
 
 impl Drop for Pump {
-    /// Leaves what it still holds to the watchdog.
+    /// Leaves what it still holds to the watchdog, and what it could not tell the broker, or not for certain.
     fn drop(&mut self) {
+        self.line.table.confiscate();
         self.line.table.orphan();
+        self.setup.watch.notify_one();
     }
 }
 
 impl Pump {
     pub(crate) fn new(setup: Arc<ConsumerSetup>, control: Rc<Control>) -> Self {
         let line = setup.new_line();
-        let seat = setup.permits.seat(&setup.queue);
+        let seat = setup.permits.seat(&setup.queue, setup.gauge.group);
         let pending = Some(line.open(&setup.link));
         setup.gauge.add_table(Arc::clone(&line.table));
         Self {
@@ -113,7 +114,6 @@ impl Pump {
             hungry: true,
             look_again: false,
             gate_shut: false,
-            finished: Vec::new(),
             waiting: VecDeque::new(),
             suspects: VecDeque::new(),
             flights: FuturesUnordered::new(),
@@ -219,10 +219,7 @@ impl Pump {
     fn give_back_unstarted(&mut self) {
         for Ready { tag, .. } in self.waiting.drain(..).chain(self.suspects.drain(..)) {
             if self.line.table.finish(tag) {
-                self.finished.push(Settlement {
-                    tag,
-                    outcome: Outcome::release(),
-                });
+                self.line.table.settle(tag, Outcome::release());
             }
         }
         self.seat.unreserve(self.seat.reserved());
@@ -260,18 +257,13 @@ impl Pump {
         let worker = Arc::clone(&self.setup.worker);
         let now = (worker, Instant::now());
         let context = AttemptContext::new(key, *job, self.setup.queue.clone(), limits, now);
-        if !self.line.table.start(tag, &context) {
-            return;
-        }
-        self.setup.started(&context);
         let body: LocalBoxFuture<'static, AttemptEnd> = match gate {
             None => kind.runner.start(context.clone()),
             Some(gate) => self.marked(tag, context.clone(), Arc::clone(&kind), gate),
         };
-        let gauge = Arc::clone(&self.setup.gauge);
-        let table = Arc::clone(&self.line.table);
+        let (setup, table) = (Arc::clone(&self.setup), Arc::clone(&self.line.table));
         self.flights
-            .push(Flight::new(tag, (context, kind), body, gauge, table));
+            .push(Flight::new(tag, (context, kind), body, setup, table));
     }
 
     /// Runs a suspect: alone of its kind in the process, and not before its start mark is written.
@@ -298,19 +290,22 @@ impl Pump {
 
     /// Makes the next call, if there is a reason for one and none is outstanding.
     fn call(&mut self) {
-        if self.pending.is_some() || !self.open {
-            return;
-        }
         if self.control.mode() != Mode::Running {
             return self.call_for_the_last_time();
         }
+        if self.pending.is_some() || !self.open {
+            return;
+        }
+        let ahead = self.waiting.len() + self.suspects.len();
+        self.seat
+            .unreserve(self.seat.reserved().saturating_sub(ahead));
         let want = if self.hungry {
             self.appetite()
         } else {
             self.idle_permits()
         };
         let want = u32::try_from(want).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-        if self.finished.is_empty() && (want == 0 || !self.hungry) {
+        if !self.line.table.has_finished() && (want == 0 || !self.hungry) {
             self.seat.release(self.idle_permits());
             if !self.hungry && self.waiting.is_empty() && self.suspects.is_empty() {
                 self.seat.stop_waiting();
@@ -322,31 +317,35 @@ impl Pump {
 
     /// Settles the rest, and closes the incarnation when nothing is left.
     fn call_for_the_last_time(&mut self) {
-        if !self.finished.is_empty() {
+        self.seat.release(self.idle_permits());
+        self.seat.stop_waiting();
+        if !self.open && self.flights.is_empty() {
+            // It holds nothing. Whether an opening that is under way happens is left to rescue.
+            self.pending = None;
+            self.closed = true;
+            return;
+        }
+        if self.pending.is_some() || !self.open {
+            return;
+        }
+        if self.line.table.has_finished() {
             return self.exchange(0);
         }
         if !self.flights.is_empty() {
             return;
         }
         for tag in std::mem::take(&mut self.lingering) {
-            self.finished.push(Settlement {
-                tag,
-                outcome: Outcome::release(),
-            });
+            self.line.table.settle(tag, Outcome::release());
         }
-        if self.finished.is_empty() {
-            self.pending = Some(self.line.close(&self.setup.link));
-        } else {
+        if self.line.table.has_finished() {
             self.exchange(0);
+        } else {
+            self.pending = Some(self.line.close(&self.setup.link));
         }
     }
 
     fn exchange(&mut self, want: u32) {
-        let settlements = if self.finished.len() <= MAX_BATCH as usize {
-            std::mem::take(&mut self.finished)
-        } else {
-            self.finished.drain(..MAX_BATCH as usize).collect()
-        };
+        let settlements = self.line.table.take_finished(MAX_BATCH as usize);
         self.landed_since_call = 0;
         self.pending = Some(self.line.exchange(&self.setup.link, settlements, want));
     }
@@ -375,6 +374,7 @@ impl Pump {
                 self.line.table.set_opened();
             }
             Answer::Exchanged(Ok(reply)) => {
+                self.line.table.set_outstanding(None);
                 self.line
                     .table
                     .add(reply.deliveries.iter().map(|delivery| delivery.tag));
@@ -412,8 +412,6 @@ impl Pump {
         for delivery in reply.deliveries {
             self.admit(delivery.tag, delivery.frame, reply.now);
         }
-        let surplus = self.seat.reserved().saturating_sub(self.waiting.len());
-        self.seat.unreserve(surplus);
     }
 
     fn admit(&mut self, tag: u64, frame: Vec<u8>, now: Timestamp) {
@@ -437,7 +435,7 @@ impl Pump {
             Admitted::Settle(outcome) => {
                 if self.line.table.finish(tag) {
                     self.setup.settled_unstarted(&outcome);
-                    self.finished.push(Settlement { tag, outcome });
+                    self.line.table.settle(tag, outcome);
                 }
             }
         }
@@ -456,7 +454,7 @@ impl Pump {
                     line.push_back(ready);
                 } else if self.line.table.finish(tag) {
                     let outcome = crate::execution::cancelled(&header);
-                    self.finished.push(Settlement { tag, outcome });
+                    self.line.table.settle(tag, outcome);
                 }
             }
         }
@@ -474,7 +472,6 @@ impl Pump {
         self.setup.gauge.remove_table(&self.line.table);
         self.waiting.clear();
         self.suspects.clear();
-        self.finished.clear();
         self.lingering.clear();
         self.seat.unreserve(self.seat.reserved());
         self.line = self.setup.new_line();
@@ -483,8 +480,6 @@ impl Pump {
         self.hungry = true;
         if self.control.mode() == Mode::Running {
             self.pending = Some(self.line.open(&self.setup.link));
-        } else {
-            self.closed = self.flights.is_empty();
         }
     }
 
@@ -500,9 +495,6 @@ impl Pump {
         } = landed;
         let ours = table.finish(tag) && Arc::ptr_eq(&table, &self.line.table);
         if !ours {
-            if self.control.mode() != Mode::Running && !self.open && self.flights.is_empty() {
-                self.closed = true;
-            }
             return;
         }
         if matches!(end, AttemptEnd::Aborted)
@@ -514,7 +506,7 @@ impl Pump {
             return;
         }
         if let Some(outcome) = self.conclude(end, &context, &kind) {
-            self.finished.push(Settlement { tag, outcome });
+            self.line.table.settle(tag, outcome);
         }
     }
 
@@ -536,28 +528,29 @@ impl Pump {
             elapsed: context.elapsed(),
             frame_limits: &setup.worker.limits,
         };
-        let outcome = conclude(end, &ended, &mut self.rng)?;
-        log_end(&setup, context, &outcome);
-        setup.ended(context, &outcome, ended.elapsed);
-        Some(outcome)
+        let conclusion = conclude(end, &ended, &mut self.rng)?;
+        log_end(&setup, context, &conclusion);
+        setup.ended(context, &conclusion, ended.elapsed);
+        Some(conclusion.outcome)
     }
 }
 
 /// Logs how an attempt ended: what needs nobody at debug level, what is tried again as a warning, what died as an error.
-fn log_end(setup: &ConsumerSetup, context: &AttemptContext, outcome: &Outcome) {
+fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
     let log = &setup.log;
     let (id, task, attempt) = (context.id(), context.task(), context.number());
     let ms = millis(context.elapsed());
-    match outcome {
+    let why = end.error.as_deref();
+    match &end.outcome {
         Outcome::Succeed { .. } => {
             debug!(log, "task succeeded"; "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Retry { delay, .. } => {
-            warn!(log, "attempt failed; it is tried again"; "retry_in_ms" => millis(*delay),
+            warn!(log, "attempt failed; it is tried again"; "error" => why, "retry_in_ms" => millis(*delay),
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Bury { reason, .. } => {
-            error!(log, "task died"; "reason" => %reason,
+            error!(log, "task died"; "reason" => %reason, "error" => why,
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {

@@ -1,16 +1,17 @@
 //! The attempt table of one consumer incarnation: which deliveries it holds, and how far each has come.
 //!
 //! It outlives the consumer: when a thread is blocked or an actor died, the watchdog reads here what to release, what to
-//! renew for, and what to end. Invariant: a delivery goes from prefetched to running once, by whoever wins the change;
-//! a delivery that was taken is never started.
+//! renew for, and what to end. Invariants: a delivery goes from prefetched to running once, by whoever wins the change;
+//! a delivery that was taken is never started; what was decided about a delivery and not told to the broker is *owed*
+//! here until it was.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::context::AttemptContext;
 use crate::ids::{IncarnationId, QueueName};
-use crate::lease::Place;
+use crate::lease::{ExchangeCall, Outcome, Place, Settlement};
 
 /// One delivery in the table.
 #[derive(Clone, Debug)]
@@ -19,9 +20,7 @@ enum Entry {
     Prefetched,
     /// Its code runs.
     Running(AttemptContext),
-    /// The watchdog has ended it, or it was given back.
-    Taken,
-    /// Finished here; its settlement is on the way.
+    /// Finished, given back, or taken away.
     Done,
 }
 
@@ -45,6 +44,12 @@ struct Ring {
     first: u64,
     entries: VecDeque<Entry>,
     running: usize,
+    /// What ended here and goes with the next call.
+    finished: Vec<Settlement>,
+    /// The call whose answer has not come.
+    outstanding: Option<Arc<ExchangeCall>>,
+    /// What the watchdog has to tell the broker, by tag.
+    owed: BTreeMap<u64, Outcome>,
 }
 
 impl Ring {
@@ -116,33 +121,91 @@ impl AttemptTable {
         matches!(before, Entry::Prefetched | Entry::Running(_))
     }
 
-    /// Takes every delivery that was not started; returns their tags, ascending.
-    pub(crate) fn take_prefetched(&self) -> Vec<u64> {
+    /// Takes every delivery that was not started, to be given back; returns how many.
+    pub(crate) fn take_prefetched(&self) -> usize {
         let mut ring = self.lock();
-        let first = ring.first;
-        let mut taken = Vec::new();
-        for (entry, tag) in ring.entries.iter_mut().zip(first..) {
+        let Ring {
+            first,
+            entries,
+            owed,
+            ..
+        } = &mut *ring;
+        let before = owed.len();
+        for (entry, tag) in entries.iter_mut().zip(*first..) {
             if matches!(entry, Entry::Prefetched) {
-                *entry = Entry::Taken;
-                taken.push(tag);
+                *entry = Entry::Done;
+                owed.insert(tag, Outcome::release());
             }
+        }
+        let taken = owed.len() - before;
+        ring.trim();
+        taken
+    }
+
+    /// Takes one delivery from whoever has it, to be ended like that; returns whether that changed something.
+    pub(crate) fn take(&self, tag: u64, outcome: Outcome) -> bool {
+        let taken = self.finish(tag);
+        if taken {
+            self.lock().owed.insert(tag, outcome);
         }
         taken
     }
 
-    /// Takes one delivery from whoever runs it; returns whether that changed something.
-    pub(crate) fn take(&self, tag: u64) -> bool {
+    /// Notes how a delivery that has ended here is to be settled, with the next call.
+    pub(crate) fn settle(&self, tag: u64, outcome: Outcome) {
+        self.lock().finished.push(Settlement { tag, outcome });
+    }
+
+    /// Returns whether something waits for the next call.
+    pub(crate) fn has_finished(&self) -> bool {
+        !self.lock().finished.is_empty()
+    }
+
+    /// Returns at most `limit` of what waits for the next call, oldest first.
+    pub(crate) fn take_finished(&self, limit: usize) -> Vec<Settlement> {
+        let finished = &mut self.lock().finished;
+        if finished.len() <= limit {
+            return std::mem::take(finished);
+        }
+        finished.drain(..limit).collect()
+    }
+
+    /// Notes the call that is on its way, or that it was answered.
+    pub(crate) fn set_outstanding(&self, call: Option<Arc<ExchangeCall>>) {
+        self.lock().outstanding = call;
+    }
+
+    /// Owes what the consumer has not told the broker, or not for certain, since it cannot do so now. Whoever is second
+    /// changes nothing.
+    pub(crate) fn confiscate(&self) {
         let mut ring = self.lock();
-        match ring.get(tag) {
-            Some(entry @ (Entry::Prefetched | Entry::Running(_))) => {
-                let was_running = matches!(entry, Entry::Running(_));
-                *entry = Entry::Taken;
-                if was_running {
-                    ring.running -= 1;
-                }
-                true
-            }
-            _ => false,
+        let finished = std::mem::take(&mut ring.finished);
+        let unanswered = ring.outstanding.take();
+        let unanswered = unanswered.map_or_else(Vec::new, |call| call.settlements.clone());
+        for settlement in unanswered.into_iter().chain(finished) {
+            ring.owed.insert(settlement.tag, settlement.outcome);
+        }
+    }
+
+    /// Returns what the broker has to be told.
+    pub(crate) fn owed(&self) -> Vec<(u64, Outcome)> {
+        let ring = self.lock();
+        ring.owed
+            .iter()
+            .map(|(tag, outcome)| (*tag, outcome.clone()))
+            .collect()
+    }
+
+    /// Returns whether there is anything for the watchdog to do with the broker.
+    pub(crate) fn needs_care(&self) -> bool {
+        self.is_orphaned() || !self.lock().owed.is_empty()
+    }
+
+    /// Notes that the broker was told.
+    pub(crate) fn paid(&self, tags: &[u64]) {
+        let mut ring = self.lock();
+        for tag in tags {
+            ring.owed.remove(tag);
         }
     }
 

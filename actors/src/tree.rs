@@ -92,6 +92,14 @@ impl TreeOptions {
     }
 }
 
+impl TreeOptions {
+    /// Returns how long a thread may not answer before its lane counts as blocked: a fifth of what it takes to give up
+    /// on it, at most a second.
+    pub(crate) fn blocked_after(&self) -> Duration {
+        (self.blocked_deadline / 5).min(Duration::from_secs(1))
+    }
+}
+
 /// What the tree works with.
 #[derive(Clone)]
 pub struct TreeParts {

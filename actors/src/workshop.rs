@@ -39,6 +39,9 @@ type Register = fn(&mut Registry) -> Result<(), RegisterError>;
 /// A function that builds a task actor. `Kind` only tells the forms apart and is always inferred.
 ///
 /// Forms: `fn() -> A`, `fn(Boot) -> A`, the same with `Result<A, E>`, and each of them async.
+///
+/// The bounds of the impls stand in the order in which the compiler learns types: the function first, then what it
+/// returns. In another order it finds the async forms ambiguous.
 pub trait Factory<A, Kind>: Send + Sync + 'static {
     /// Builds one instance.
     fn build(&self, boot: Boot) -> LocalBoxFuture<'static, Result<A, BoxError>>;
@@ -64,9 +67,9 @@ impl<A: Actor, F: Fn(Boot) -> A + Send + Sync + 'static> Factory<A, Form<true, f
 
 impl<A, E, F> Factory<A, (Form<false, true, false>, E)> for F
 where
-    A: Actor,
-    E: Into<BoxError>,
     F: Fn() -> Result<A, E> + Send + Sync + 'static,
+    E: Into<BoxError>,
+    A: Actor,
 {
     fn build(&self, _: Boot) -> Built<A> {
         Box::pin(std::future::ready(self().map_err(Into::into)))
@@ -75,9 +78,9 @@ where
 
 impl<A, E, F> Factory<A, (Form<true, true, false>, E)> for F
 where
-    A: Actor,
-    E: Into<BoxError>,
     F: Fn(Boot) -> Result<A, E> + Send + Sync + 'static,
+    E: Into<BoxError>,
+    A: Actor,
 {
     fn build(&self, boot: Boot) -> Built<A> {
         Box::pin(std::future::ready(self(boot).map_err(Into::into)))
@@ -86,9 +89,9 @@ where
 
 impl<A, R, F> Factory<A, (Form<false, false, true>, R)> for F
 where
-    A: Actor,
-    R: Future<Output = A> + 'static,
     F: Fn() -> R + Send + Sync + 'static,
+    R: Future<Output = A> + 'static,
+    A: Actor,
 {
     fn build(&self, _: Boot) -> Built<A> {
         let building = self();
@@ -98,9 +101,9 @@ where
 
 impl<A, R, F> Factory<A, (Form<true, false, true>, R)> for F
 where
-    A: Actor,
-    R: Future<Output = A> + 'static,
     F: Fn(Boot) -> R + Send + Sync + 'static,
+    R: Future<Output = A> + 'static,
+    A: Actor,
 {
     fn build(&self, boot: Boot) -> Built<A> {
         let building = self(boot);
@@ -110,10 +113,10 @@ where
 
 impl<A, E, R, F> Factory<A, (Form<false, true, true>, E, R)> for F
 where
-    A: Actor,
-    E: Into<BoxError>,
-    R: Future<Output = Result<A, E>> + 'static,
     F: Fn() -> R + Send + Sync + 'static,
+    R: Future<Output = Result<A, E>> + 'static,
+    E: Into<BoxError>,
+    A: Actor,
 {
     fn build(&self, _: Boot) -> Built<A> {
         let building = self();
@@ -123,10 +126,10 @@ where
 
 impl<A, E, R, F> Factory<A, (Form<true, true, true>, E, R)> for F
 where
-    A: Actor,
-    E: Into<BoxError>,
-    R: Future<Output = Result<A, E>> + 'static,
     F: Fn(Boot) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<A, E>> + 'static,
+    E: Into<BoxError>,
+    A: Actor,
 {
     fn build(&self, boot: Boot) -> Built<A> {
         let building = self(boot);

@@ -122,7 +122,7 @@ CREATE TABLE revocations (
     forget_at INTEGER NOT NULL,
     PRIMARY KEY (queue, task)
 ) WITHOUT ROWID;
-CREATE INDEX revocations_by_end ON revocations (queue, forget_at);
+CREATE INDEX revocations_by_end ON revocations (forget_at, queue);
 
 CREATE TABLE workers (
     name    TEXT PRIMARY KEY,

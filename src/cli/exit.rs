@@ -71,6 +71,11 @@ impl Failure {
         Self::new(Exit::Unavailable, error)
     }
 
+    /// Returns the code.
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// Says what happened on standard error and returns the code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         let text = format!("{:#}", self.error);
@@ -81,6 +86,12 @@ impl Failure {
             output::complain(&format!("celeriac: {text}"));
         }
         self.exit.into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
     }
 }
 
@@ -103,5 +114,11 @@ impl From<celeriac_actors::ports::StoreError> for Failure {
             _ => Exit::Unavailable,
         };
         Self::new(exit, error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
     }
 }

@@ -61,6 +61,13 @@ impl Session {
 
     /// Opens the broker, as a worker or as a client.
     pub(crate) fn broker(&self, worker: Option<&WorkerId>) -> Result<Arc<dyn Broker>, Failure> {
+        if let Some(target) = &self.config.results.target
+            && *target != self.config.broker
+        {
+            return Err(Failure::usage(format!(
+                "results cannot be kept at {target}: this version keeps them beside the broker; leave `results.url` and `CELERY_RESULT_BACKEND` out"
+            )));
+        }
         match &self.config.broker {
             BrokerTarget::Embedded { dir } => {
                 let mut options = SqliteOptions::new(dir)
@@ -79,6 +86,19 @@ impl Session {
             BrokerTarget::Memory => Err(Failure::usage(
                 "the broker `memory:` is for tests; use the embedded one (`sqlite:`)",
             )),
+        }
+    }
+
+    /// Opens the broker as a client, but makes no new one where none is.
+    pub(crate) fn existing_broker(&self) -> Result<Arc<dyn Broker>, Failure> {
+        match &self.config.broker {
+            BrokerTarget::Embedded { dir } if !dir.join("broker.db").exists() => {
+                Err(Failure::unavailable(anyhow::anyhow!(
+                    "there is no broker in {}: `celeriac run` makes it; is the data directory right?",
+                    dir.display()
+                )))
+            }
+            _ => self.broker(None),
         }
     }
 
@@ -164,6 +184,23 @@ impl Away for StoreError {
     }
 }
 
+/// Returns who gives the command, as `user@host`.
+pub(crate) fn operator() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let user = name_of(uid, &users).map_or_else(|| format!("uid {uid}"), ToOwned::to_owned);
+    format!("{user}@{}", crate::runtime::host_name())
+}
+
+/// Finds the name of a user in the text of a passwd file.
+fn name_of(uid: u32, users: &str) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
 /// Puts together where configuration comes from.
 pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]) -> Sources {
     let mut flags = Flags::default()
@@ -182,10 +219,23 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
 
 fn open_failure(error: OpenError) -> Failure {
     let exit = match error {
-        OpenError::WorkerInUse(_)
-        | OpenError::NetworkFileSystem { .. }
-        | OpenError::Foreign { .. } => Exit::Usage,
-        _ => Exit::Unavailable,
+        // What may heal by itself; the rest waits for somebody's decision.
+        OpenError::Directory { .. } | OpenError::Sqlite { .. } => Exit::Unavailable,
+        _ => Exit::Usage,
     };
     Failure::new(exit, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn users_have_names() {
+        let users =
+            "root:x:0:0:root:/root:/bin/sh\n:x:7:7::/:\nbroken\nada:x:1000:1000::/home/ada:\n";
+        assert_eq!(name_of(0, users), Some("root"));
+        assert_eq!(name_of(1_000, users), Some("ada"));
+        assert_eq!((name_of(7, users), name_of(2, users)), (None, None));
+    }
 }

@@ -13,10 +13,9 @@ use celeriac_actors::ids::WorkerId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// The lock of a living worker. Held until dropped.
+/// The lock of a living worker. Held until dropped; its file stays as proof until nobody needs it.
 #[derive(Debug)]
 pub(super) struct Alive {
-    path: PathBuf,
     _lock: File,
 }
 
@@ -36,16 +35,9 @@ impl Alive {
             }
             // Somebody may have taken the file for a dead one's and removed it before we got the lock.
             if is_same(&file, &path)? {
-                return Ok(Some(Self { path, _lock: file }));
+                return Ok(Some(Self { _lock: file }));
             }
         }
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        // Only tidiness: the lock goes with the file's handle, and a file that is left over is removed later.
-        drop(std::fs::remove_file(&self.path));
     }
 }
 
@@ -129,8 +121,6 @@ mod tests {
         assert_eq!(verdict(dir.path(), &worker), Verdict::Alive);
         assert!(Alive::claim(dir.path(), &worker).unwrap().is_none());
         drop(alive);
-        // What a SIGKILL leaves behind: the file without its lock.
-        std::fs::write(path_of(dir.path(), &worker), b"").unwrap();
         assert_eq!(verdict(dir.path(), &worker), Verdict::Dead);
         tidy(dir.path(), &[worker.to_string()]).unwrap();
         assert_eq!(verdict(dir.path(), &worker), Verdict::Dead);

@@ -15,7 +15,7 @@ use super::sql::{Db, Value};
 /// How much is written before the log is moved into the database.
 const CHECKPOINT_AFTER: usize = 16 << 20;
 /// How much is written before the writer itself empties the log.
-const OVERDUE_AFTER: usize = 128 << 20;
+const OVERDUE_AFTER: usize = 64 << 20;
 /// How often to look.
 const TICK: Duration = Duration::from_secs(1);
 /// How many looks without any change make a database idle.

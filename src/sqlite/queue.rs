@@ -65,7 +65,7 @@ pub(super) fn counters(row: &Columns<'_, '_>, at: usize) -> Counters {
 impl Queue {
     /// Reads a queue, if it was heard of.
     pub(super) fn load(db: &mut Db, name: &QueueName) -> QueryResult<Option<Self>> {
-        db.first(SELECT, &[Value::Text(name.as_str())], |row| Self {
+        let found = db.first(SELECT, &[Value::Text(name.as_str())], |row| Self {
             id: row.int(0),
             name: name.clone(),
             paused: row.flag(1),
@@ -81,7 +81,14 @@ impl Queue {
             active: row.count(11),
             dead_outbox: row.count(12),
             counters: counters(row, 13),
-        })
+        })?;
+        Ok(found.map(|mut queue| {
+            if queue.ready == 0 {
+                // An empty list starts over: places never run out.
+                (queue.front, queue.back) = (MIDDLE, MIDDLE + 1);
+            }
+            queue
+        }))
     }
 
     /// Makes a queue known.
@@ -127,18 +134,12 @@ impl Queue {
 
     /// Returns the key of a new pack behind all others of `rank` (0 is fetched first).
     pub(super) fn key_behind(&mut self, rank: u8) -> i64 {
-        if self.ready == 0 {
-            (self.front, self.back) = (MIDDLE, MIDDLE + 1);
-        }
         self.back += 1;
         self.key(rank, self.back - 1)
     }
 
     /// Returns the key of a new pack before all others of `rank`.
     pub(super) fn key_before(&mut self, rank: u8) -> i64 {
-        if self.ready == 0 {
-            (self.front, self.back) = (MIDDLE, MIDDLE + 1);
-        }
         self.front -= 1;
         self.key(rank, self.front + 1)
     }

@@ -53,7 +53,9 @@ pub(super) fn queues(db: &mut Db) -> Result<Vec<QueueStatus>, StepError> {
         .into_iter()
         .flatten()
     {
-        status.oldest_ready = oldest_ready(db, id)?;
+        if status.ready > 0 {
+            status.oldest_ready = oldest_ready(db, id)?;
+        }
         found.push(status);
     }
     Ok(found)

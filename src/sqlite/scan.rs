@@ -19,7 +19,7 @@ use super::queue::keys_of;
 use super::reads::invalid;
 use super::sql::{Db, Value};
 
-const QUEUE: &str = "SELECT id FROM queues WHERE name = ?1";
+const QUEUE: &str = "SELECT id, scheduled, retrying FROM queues WHERE name = ?1";
 const READY: &str = "SELECT key, pack FROM ready WHERE key BETWEEN ?1 AND ?2 ORDER BY key";
 const WAITING: &str = "SELECT due, serial, frame FROM waiting \
     WHERE queue = ?1 AND retrying = ?2 AND (due, serial) > (?3, ?4) ORDER BY due, serial LIMIT ?5";
@@ -38,7 +38,10 @@ pub(super) fn page(db: &mut Db, request: &ScanRequest) -> Result<ScanPage, StepE
         return Err(invalid(format!("a page of {} tasks", request.limit)));
     }
     let name = Value::Text(request.queue.as_str());
-    let Some(queue) = db.first(QUEUE, &[name], |row| row.int(0))? else {
+    let queue = db.first(QUEUE, &[name], |row| {
+        (row.int(0), row.count(1), row.count(2))
+    })?;
+    let Some((queue, scheduled, retrying)) = queue else {
         return Ok(ScanPage::default());
     };
     // One more than asked for tells whether there is a next page.
@@ -46,6 +49,9 @@ pub(super) fn page(db: &mut Db, request: &ScanRequest) -> Result<ScanPage, StepE
     let mut found = match request.state {
         TaskState::Ready => ready(db, queue, after, want)?,
         TaskState::Active => active(db, queue, after, want)?,
+        // Both kinds lie among each other: where there is none of one, the other is not searched for it.
+        TaskState::Scheduled if scheduled == 0 => Vec::new(),
+        TaskState::Retrying if retrying == 0 => Vec::new(),
         state => waiting(db, (queue, state), after, want)?,
     };
     let more = found.len() >= want;

@@ -6,12 +6,12 @@
 //! do not wait for it. (A checkpoint that empties the log syncs log and database itself.)
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use celeriac_actors::ports::BrokerError;
 
 use super::job::Job;
+use super::place::Place;
 
 /// How many commits may wait for a sync before the writer waits, too.
 const WAITING: usize = 64;
@@ -23,9 +23,11 @@ pub(super) struct Syncer {
 }
 
 impl Syncer {
-    /// Starts the thread for the log at `path`, which exists.
-    pub(super) fn spawn(path: &Path) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
-        let log = File::open(path)?;
+    /// Starts the thread for the log in `place`, which exists.
+    pub(super) fn spawn(place: &Place) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let log = File::open(place.log())?;
+        // The names of new files must survive, too.
+        File::open(place.root())?.sync_all()?;
         let (commits, waiting) = std::sync::mpsc::sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("celeriac-sync".to_owned());
         let handle = thread.spawn(move || serve(&log, &waiting))?;

@@ -66,6 +66,8 @@ pub(super) struct Tx<'a> {
     pub(super) durable: bool,
     pub(super) effects: Effects,
     queues: Vec<Queue>,
+    /// Packs that are not full yet.
+    open: Vec<Stack>,
 }
 
 /// A frame on its way into the ready list, with where it goes.
@@ -100,11 +102,15 @@ impl<'a> Tx<'a> {
             durable: false,
             effects: Effects::default(),
             queues: Vec::new(),
+            open: Vec::new(),
         }
     }
 
-    /// Writes the queues back; returns what to tell after the commit.
-    pub(super) fn finish(self) -> QueryResult<Effects> {
+    /// Writes everything back; returns what to tell after the commit.
+    pub(super) fn finish(mut self) -> QueryResult<Effects> {
+        for at in 0..self.queues.len() {
+            self.flush(Q(at))?;
+        }
         for queue in &self.queues {
             queue.store(self.db)?;
         }
@@ -151,23 +157,37 @@ impl<'a> Tx<'a> {
     }
 
     /// Makes frames ready behind the others of their priority, in their order.
+    ///
+    /// Steps of one transaction fill the same packs; those that are not full are written by [`flush`](Self::flush).
     pub(super) fn push_back<'f>(
         &mut self,
         queue: Q,
         frames: impl IntoIterator<Item = (u8, &'f [u8])>,
     ) -> QueryResult<()> {
-        let mut open: Vec<Stack> = Vec::new();
         for (rank, frame) in frames {
-            let stack = Stack::of(&mut open, rank);
-            stack.push(frame);
-            if stack.is_full() {
-                let full = std::mem::take(&mut stack.pack);
-                let tasks = std::mem::take(&mut stack.frames);
-                self.add_pack(queue, rank, (&full, tasks), false)?;
+            self.at(queue).ready += 1;
+            let open = self
+                .open
+                .iter()
+                .position(|s| (s.queue, s.rank) == (queue, rank));
+            let at = open.unwrap_or_else(|| {
+                self.open.push(Stack::new(queue, rank));
+                self.open.len() - 1
+            });
+            self.open[at].push(frame);
+            if self.open[at].is_full() {
+                let full = self.open.swap_remove(at);
+                self.add_pack(&full, false)?;
             }
         }
-        for stack in open.iter().filter(|stack| stack.frames > 0) {
-            self.add_pack(queue, stack.rank, (&stack.pack, stack.frames), false)?;
+        Ok(())
+    }
+
+    /// Writes the packs of a queue that are not full. To be called before its ready list is read.
+    pub(super) fn flush(&mut self, queue: Q) -> QueryResult<()> {
+        while let Some(at) = self.open.iter().position(|stack| stack.queue == queue) {
+            let stack = self.open.swap_remove(at);
+            self.add_pack(&stack, false)?;
         }
         Ok(())
     }
@@ -178,37 +198,30 @@ impl<'a> Tx<'a> {
             let mut packs: Vec<Stack> = Vec::new();
             for (_, frame) in frames.iter().filter(|(of, _)| *of == rank) {
                 if packs.last().is_none_or(Stack::is_full) {
-                    packs.push(Stack::new(rank));
+                    packs.push(Stack::new(queue, rank));
                 }
                 if let Some(last) = packs.last_mut() {
                     last.push(frame);
                 }
             }
             for stack in packs.iter().rev() {
-                self.add_pack(queue, rank, (&stack.pack, stack.frames), true)?;
+                self.add_pack(stack, true)?;
             }
         }
+        self.at(queue).ready += frames.len() as u64;
         Ok(())
     }
 
-    fn add_pack(
-        &mut self,
-        queue: Q,
-        rank: u8,
-        (pack, tasks): (&[u8], usize),
-        front: bool,
-    ) -> QueryResult<()> {
-        let state = self.at(queue);
+    fn add_pack(&mut self, stack: &Stack, front: bool) -> QueryResult<()> {
+        let state = self.at(stack.queue);
         let key = if front {
-            state.key_before(rank)
+            state.key_before(stack.rank)
         } else {
-            state.key_behind(rank)
+            state.key_behind(stack.rank)
         };
-        state.ready += tasks as u64;
-        self.effects.written += pack.len();
-        self.db
-            .run(ADD_READY, &[Value::Int(key), Value::Blob(pack)])
-            .map(drop)
+        self.effects.written += stack.pack.len();
+        let values = [Value::Int(key), Value::Blob(&stack.pack)];
+        self.db.run(ADD_READY, &values).map(drop)
     }
 
     /// Lets a task wait until `due`, and rings when nothing else is due as early.
@@ -284,28 +297,22 @@ impl<'a> Tx<'a> {
 }
 
 /// Frames of one rank that become a pack.
+#[derive(Debug)]
 struct Stack {
+    queue: Q,
     rank: u8,
     frames: usize,
     pack: Vec<u8>,
 }
 
 impl Stack {
-    const fn new(rank: u8) -> Self {
+    const fn new(queue: Q, rank: u8) -> Self {
         Self {
+            queue,
             rank,
             frames: 0,
             pack: Vec::new(),
         }
-    }
-
-    fn of(open: &mut Vec<Self>, rank: u8) -> &mut Self {
-        let at = open.iter().position(|stack| stack.rank == rank);
-        let at = at.unwrap_or_else(|| {
-            open.push(Self::new(rank));
-            open.len() - 1
-        });
-        &mut open[at]
     }
 
     fn push(&mut self, frame: &[u8]) {
@@ -313,7 +320,7 @@ impl Stack {
         self.frames += 1;
     }
 
-    fn is_full(&self) -> bool {
+    const fn is_full(&self) -> bool {
         self.frames >= PACK_FRAMES || self.pack.len() >= PACK_BYTES
     }
 }

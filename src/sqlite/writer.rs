@@ -2,7 +2,7 @@
 //!
 //! It takes what is waiting, begins, runs all, commits, answers. A step that fails in SQLite undoes the transaction; the
 //! steps of the group are then run one by one, so that it fails alone. Steps that must survive a power cut are answered
-//! by the [`Syncer`](super::syncer::Syncer) after the log was synced, while this thread goes on.
+//! by the [`Syncer`] after the log was synced, while this thread goes on.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -25,6 +25,8 @@ use super::tx::{Context, Effects, Tx};
 const MAX_STEPS: usize = 256;
 /// The weight behind which a transaction takes no further step.
 const MAX_WEIGHT: usize = 4 << 20;
+/// For how many groups the writer makes room after each, once another process has written.
+const CONTENDED: u32 = 64;
 /// How often the writer looks who shares the directory while nothing is to be done.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,8 @@ pub(super) struct Writer {
     pub(super) busy_bound: Duration,
     /// Changes whenever another connection has committed.
     pub(super) data_version: i64,
+    /// For how many more groups others are let in after each.
+    pub(super) contended: u32,
 }
 
 /// What the thread is sent.
@@ -86,8 +90,12 @@ impl Writer {
         if self.ringer.has_others() {
             if self.others_wrote() {
                 self.keeping.look_later();
+                self.contended = CONTENDED;
             }
-            rest(Duration::from_micros(50));
+            self.contended = self.contended.saturating_sub(1);
+            if self.contended > 0 || rand::random_ratio(1, 16) {
+                rest(Duration::from_micros(50));
+            }
         }
     }
 

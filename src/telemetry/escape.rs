@@ -11,7 +11,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Appends `text` for people: `\n`, `\t`, `\u{1b}`.
-pub(super) fn push_plain(line: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_plain(line: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         if is_unsafe(c) {
             line.extend(c.escape_default().map(|c| c as u8)); // ASCII by definition.
@@ -22,7 +22,7 @@ pub(super) fn push_plain(line: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends a JSON document, in which such characters can only be part of strings, as `\u001b`.
-pub(super) fn push_json(line: &mut Vec<u8>, json: &str) {
+pub(crate) fn push_json(line: &mut Vec<u8>, json: &str) {
     if !json.chars().any(is_unsafe) {
         line.extend_from_slice(json.as_bytes());
         return;

@@ -19,7 +19,7 @@
 //! ```
 
 mod back;
-mod escape;
+pub(crate) mod escape;
 mod format;
 mod front;
 pub mod keys;

@@ -10,7 +10,11 @@ fn path_of(example: &str) -> PathBuf {
     path.pop();
     path.push("examples");
     path.push(example);
-    assert!(path.exists(), "{} is missing: build it with `cargo build --examples`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: build it with `cargo build --examples`",
+        path.display()
+    );
     path
 }
 
@@ -18,7 +22,11 @@ fn output_of(example: &str) -> String {
     let output = Command::new(path_of(example)).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{example} failed: {}\n{text}\n{complaints}", output.status);
+    assert!(
+        output.status.success(),
+        "{example} failed: {}\n{text}\n{complaints}",
+        output.status
+    );
     text
 }
 
@@ -56,7 +64,11 @@ fn supervision_parks_and_escalates() {
     let output = output_of("supervision");
     let (before, after) = output.split_once("after:").unwrap();
     assert!(before.contains("glass Up"), "{output}");
-    assert_eq!(before.matches("died of a panic: broken glass").count(), 3, "{output}");
+    assert_eq!(
+        before.matches("died of a panic: broken glass").count(),
+        3,
+        "{output}"
+    );
     assert!(after.contains("glass Parked"), "{output}");
     assert!(after.contains("the other task still runs: 42"), "{output}");
     let escalated = "escalated: error: restart intensity exceeded by child inner";

@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod cli_enqueue;
+mod cli_look;
+mod cli_support;
 mod crash;
 mod daemon;
 mod demo;
 mod examples;
 mod faults;
+mod golden;
 mod life_cycle;
 mod sqlite_conformance;
 mod sqlite_faults;
@@ -21,3 +25,4 @@ mod store_migrations;
 mod store_postgres;
 mod store_stats;
 mod store_support;
+mod tidy;

@@ -56,6 +56,7 @@ impl Other {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "it is how the two processes talk")]
 fn say(line: &str) {
     println!("> {line}");
     std::io::stdout().flush().unwrap();
@@ -132,6 +133,7 @@ fn hold_tasks() {
 }
 
 /// Goal: a task enqueued by another process wakes one who waits here within 50 ms.
+#[expect(clippy::disallowed_methods, reason = "it measures real time")]
 #[test]
 fn a_bell_is_heard_across_processes() {
     let dir = tempfile::tempdir().unwrap();

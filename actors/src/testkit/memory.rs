@@ -14,6 +14,7 @@ mod state;
 mod sweep;
 mod wake;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -48,6 +49,8 @@ use crate::time::Clock;
 pub struct MemoryBroker {
     core: Arc<Core>,
     plan: Mutex<Plan>,
+    /// Calls through this handle.
+    calls: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,7 @@ impl MemoryBroker {
         Self {
             core: Arc::new(core),
             plan: Mutex::default(),
+            calls: AtomicU64::new(0),
         }
     }
 
@@ -79,7 +83,14 @@ impl MemoryBroker {
         Self {
             core: Arc::clone(&self.core),
             plan: Mutex::default(),
+            calls: AtomicU64::new(0),
         }
+    }
+
+    /// Returns how many calls were made through this handle.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Adds a failure to the plan of this handle.
@@ -130,6 +141,7 @@ impl MemoryBroker {
         method: Method,
         effect: impl FnOnce(&mut State, Now) -> Result<T, BrokerError>,
     ) -> Result<T, BrokerError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let fate = lock(&self.plan).fate(method);
         match fate {
             Fate::Fail(error) => return Err(error),

@@ -86,7 +86,6 @@ impl Probe {
     }
 
     /// Returns a logger whose lines the probe keeps.
-    #[must_use]
     pub fn logger(&self) -> Logger {
         Logger::root(Lines(AssertUnwindSafe(self.clone())), o!())
     }

@@ -177,6 +177,7 @@ impl Builder {
         WatchdogSetup {
             link: self.link.clone(),
             board: self.board.clone(),
+            permits: self.permits.clone(),
             worker: Arc::clone(&self.parts.worker),
             registry: Arc::clone(&self.registry),
             queues: self.queues(),
@@ -187,6 +188,7 @@ impl Builder {
             lease: self.options.lease,
             sweep: self.options.sweep.min(self.options.lease / 4),
             max_stuck_lanes: self.options.max_stuck_lanes,
+            blocked_after: self.options.blocked_after(),
             blocked_deadline: self.options.blocked_deadline,
             watch: Arc::clone(&self.watch),
             recycle: self.recycle.clone(),
@@ -230,8 +232,7 @@ impl Builder {
     }
 
     pub(super) fn lane(&self, index: u16) -> LaneRefs {
-        let clock = Arc::clone(&self.parts.worker.clock);
-        let seat = LaneSeat::new(index, self.board.clone(), clock);
+        let seat = LaneSeat::new(index, self.board.clone());
         let mut lane = self
             .supervisor(Strategy::RestForOne)
             .child(self.thread(&seat));
@@ -274,11 +275,11 @@ impl Builder {
             thread.seat.retire();
         });
         let pings = Pings {
+            period: self.options.blocked_after(),
             deadline: self.options.blocked_deadline,
             on_unresponsive: OnUnresponsive::Replace {
                 abandoned_at_most: u32::try_from(self.options.max_stuck_lanes).unwrap_or(u32::MAX),
             },
-            ..Pings::default()
         };
         let spec = ChildSpec::new(&Slot::<LaneThread>::new("thread"), recipe)
             .placement(Placement::chosen(move |_| maker.fresh()))

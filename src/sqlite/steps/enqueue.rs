@@ -20,8 +20,7 @@ const USED: &str = "INSERT OR REPLACE INTO channels (identity, queue, number, re
     VALUES (?1, ?2, ?3, ?4, ?5)";
 const DUE: &str = "SELECT due, serial, retrying, frame FROM waiting \
     WHERE queue = ?1 AND due <= ?2 ORDER BY due, serial LIMIT ?3";
-const PROMOTED: &str =
-    "DELETE FROM waiting WHERE queue = ?1 AND (due < ?2 OR (due = ?2 AND serial <= ?3))";
+const PROMOTED: &str = "DELETE FROM waiting WHERE queue = ?1 AND (due, serial) <= (?2, ?3)";
 const NEXT_DUE: &str = "SELECT due FROM waiting WHERE queue = ?1 ORDER BY due LIMIT 1";
 
 /// [`Broker::enqueue`](celeriac_actors::ports::Broker::enqueue).

@@ -114,6 +114,7 @@ impl Exchange {
         if want == 0 || !tx.at(queue).has_work() {
             return Ok(Vec::new());
         }
+        tx.flush(queue)?;
         let (low, high) = tx.at(queue).keys();
         let mut fetched = Fetched::new(self.0.first_tag, want);
         let values = [

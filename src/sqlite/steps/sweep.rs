@@ -1,10 +1,12 @@
 //! Rescue: close first, then move what was held.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use celeriac_actors::fence::{Rescue, cut_deadline, holds_back, rescue};
 use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::lease::{ClosedIncarnation, MAX_BATCH, Swept};
 use diesel::result::QueryResult;
-use std::time::Duration;
 
 use super::Step;
 use crate::sqlite::alive::{Verdict, verdict};
@@ -59,9 +61,10 @@ impl Step for Sweep {
 fn close_lost(tx: &mut Tx<'_>, queue: Q, swept: &mut Swept) -> QueryResult<()> {
     let now = Duration::from_millis(tx.boot_now);
     let leases = leases(tx, queue)?;
-    let (living, dead): (Vec<_>, Vec<_>) = leases
+    let mut known = HashMap::new();
+    let (dead, living): (Vec<_>, Vec<_>) = leases
         .into_iter()
-        .partition(|lease| !proven_dead(tx, lease));
+        .partition(|lease| proven_dead(tx, lease, &mut known));
     let shortest = living.iter().map(|lease| lease.lease).min();
     let boot = tx.context.boot.clone();
     let state = tx.at(queue);
@@ -106,15 +109,19 @@ fn leases(tx: &mut Tx<'_>, queue: Q) -> QueryResult<Vec<Lease>> {
 }
 
 /// A lease of another boot is void; a worker whose lock is free is dead. Our own we know to be alive.
-fn proven_dead(tx: &Tx<'_>, lease: &Lease) -> bool {
+/// `known` remembers whose lock was looked at.
+fn proven_dead(tx: &Tx<'_>, lease: &Lease, known: &mut HashMap<WorkerId, bool>) -> bool {
     if lease.boot != tx.context.boot {
         return true;
     }
     let Some(worker) = lease.worker.as_ref().filter(|_| lease.guarded) else {
         return false;
     };
-    tx.context.worker.as_ref() != Some(worker)
-        && verdict(&tx.context.locks, worker) == Verdict::Dead
+    if tx.context.worker.as_ref() == Some(worker) {
+        return false;
+    }
+    let dead = || verdict(&tx.context.locks, worker) == Verdict::Dead;
+    *known.entry(worker.clone()).or_insert_with(dead)
 }
 
 fn close(tx: &mut Tx<'_>, lease: &Lease, proven_dead: bool, swept: &mut Swept) -> QueryResult<()> {

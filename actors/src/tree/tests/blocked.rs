@@ -1,0 +1,161 @@
+//! A task that never yields: it has its thread, and nothing else.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Door, Noop, OpenAtEnd, ms, queue, quick, run, status};
+use crate::attempt::Attempt;
+use crate::child::ExitReason;
+use crate::failure::FailureKind;
+use crate::policy::seconds;
+use crate::producer::EnqueueOptions;
+use crate::state::TaskState;
+use crate::task;
+use crate::testkit::{Rig, RigBuilder};
+
+/// Blocks its thread until the door is open.
+#[derive(Serialize, Deserialize)]
+struct Spin;
+task!(Spin as "test.spin" -> (), quick(1).hard_limit(seconds(60)));
+
+/// The same, with a limit that it exceeds.
+#[derive(Serialize, Deserialize)]
+struct Stuck;
+task!(Stuck as "test.stuck" -> (), quick(1).hard_limit(ms(300)));
+
+fn rig(door: &Door) -> RigBuilder {
+    Rig::builder()
+        .state(door.clone())
+        .task(|_: Attempt<Noop>| async { Ok(()) })
+        .task(|a: Attempt<Spin>| async move {
+            a.state::<Door>()?.pass();
+            Ok(())
+        })
+        .task(|a: Attempt<Stuck>| async move {
+            a.state::<Door>()?.pass();
+            Ok(())
+        })
+        .queues(["default", "other"])
+        .options(|options| {
+            options.blocked_deadline = ms(750);
+            options.concurrency = 8;
+        })
+}
+
+/// Goal: a blocked thread is named, the work behind it runs elsewhere, its lane gets a fresh thread, and when it comes
+/// back its task is done, once.
+/// Method: block one of two lanes in the middle of a burst, and open the door when all else is done.
+#[test]
+fn a_blocked_lane_is_replaced_and_its_neighbours_run_elsewhere() {
+    run(async {
+        let door = Door::default();
+        let _at_end = OpenAtEnd(door.clone());
+        let rig = rig(&door).start().await;
+        let before = rig.enqueue_all(vec![Noop; 50]).await;
+        let spin = rig.enqueue(Spin).await;
+        let after = rig.enqueue_all(vec![Noop; 50]).await;
+        let line = rig.probe.wait_for_line("thread is blocked by a task").await;
+        assert!(
+            line.contains("task=test.spin") && line.contains(&spin.id.to_string()),
+            "{line}"
+        );
+        let named = || {
+            let activity = rig.tree().activity();
+            activity
+                .iter()
+                .any(|lane| lane.blocked_by.as_ref().is_some_and(|by| by.id == spin.id))
+        };
+        rig.probe.until(named).await;
+        for handle in before.iter().chain(&after) {
+            assert_eq!(rig.wait(handle).await.state, TaskState::Succeeded);
+        }
+        let other = EnqueueOptions {
+            queue: Some(queue("other")),
+            ..EnqueueOptions::default()
+        };
+        let other = rig.enqueue_with(Noop, other).await;
+        assert_eq!(rig.wait(&other).await.state, TaskState::Succeeded);
+        let replaced = || {
+            rig.tree()
+                .activity()
+                .iter()
+                .any(|lane| lane.generation == 2)
+        };
+        rig.probe.until(replaced).await;
+        let up = |lane: &str| {
+            rig.tree()
+                .inspect()
+                .find(lane)
+                .is_some_and(crate::child::TreeNode::is_complete)
+        };
+        rig.probe
+            .until(|| up("work/lane-0") && up("work/lane-1"))
+            .await;
+        let permits = || rig.tree().permits().totals();
+        rig.probe.until(|| permits() == (8, 8)).await;
+        for handle in rig.enqueue_all(vec![Noop; 50]).await {
+            assert_eq!(rig.wait(&handle).await.state, TaskState::Succeeded);
+        }
+        door.open();
+        let record = rig.wait(&spin).await;
+        assert_eq!((record.state, record.attempts), (TaskState::Succeeded, 1));
+        assert_eq!(rig.probe.starts(spin.id), 1);
+        rig.wait_until_empty().await;
+        rig.probe.until(|| rig.tree().activity().len() == 2).await;
+        rig.stop().await;
+    });
+}
+
+/// Goal: an attempt that blocks its thread is ended at its hard limit, and what it says afterwards is refused.
+/// Method: its limit passes while it is blocked; then the door is opened.
+#[test]
+fn a_blocking_attempt_is_taken_at_its_hard_limit() {
+    run(async {
+        let door = Door::default();
+        let _at_end = OpenAtEnd(door.clone());
+        let rig = rig(&door).start().await;
+        let failure = rig.run(Stuck).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Blocked);
+        assert_eq!(rig.run(Noop).await, Ok(()));
+        door.open();
+        rig.probe
+            .wait_for_line("thread answers again, or has ended")
+            .await;
+        assert_eq!(rig.run(Noop).await, Ok(()));
+        let counters = status(&rig, "default").await.counters;
+        assert_eq!((counters.dead, counters.succeeded), (1, 2));
+        rig.letters(1).await;
+        rig.stop().await;
+    });
+}
+
+/// Goal: when more threads are blocked for good than can be made up for, the process asks to be replaced; even then
+/// the tree stops in time.
+/// Method: one lane; block its first thread and the second.
+#[test]
+fn too_many_blocked_threads_ask_for_a_new_process() {
+    run(async {
+        let door = Door::default();
+        let _at_end = OpenAtEnd(door.clone());
+        let rig = rig(&door)
+            .options(|options| options.lanes = 1)
+            .start()
+            .await;
+        let first = rig.enqueue(Spin).await;
+        rig.probe.wait_for_start(first.id, 1).await;
+        let replaced = || {
+            rig.tree()
+                .activity()
+                .iter()
+                .any(|lane| lane.generation == 2)
+        };
+        rig.probe.until(replaced).await;
+        assert_eq!(rig.run(Noop).await, Ok(()));
+        let second = rig.enqueue(Spin).await;
+        rig.probe.wait_for_start(second.id, 1).await;
+        rig.tree().wants_recycling().await;
+        let stopped = tokio::time::timeout(Duration::from_secs(15), rig.stop()).await;
+        assert_eq!(stopped.unwrap(), ExitReason::Normal);
+    });
+}

@@ -1,0 +1,285 @@
+//! Orders: what somebody wants to have enqueued, checked against what is known here, and made into frames.
+
+use std::collections::HashMap;
+
+use celeriac_actors::frame::FrameError;
+use celeriac_actors::header::Priority;
+use celeriac_actors::ids::{QueueName, TaskId, TaskName};
+use celeriac_actors::ports::When;
+use celeriac_actors::producer::{EnqueueError, EnqueueOptions, Prepared, Producer};
+use celeriac_actors::registry::Registry;
+use serde_json::{Value, json};
+
+use super::super::text::{brief, plain};
+use super::super::values;
+use super::blame::blame;
+use crate::config::Config;
+
+/// The most names of tasks that are remembered.
+const MAX_KINDS: usize = 10_000;
+
+/// The queue of tasks that nothing else is known of.
+const DEFAULT_QUEUE: &str = "default";
+
+/// One task that somebody wants to have enqueued.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Order {
+    /// Its name.
+    pub(super) task: String,
+    /// Its arguments; `None` when nothing was said.
+    pub(super) args: Option<Value>,
+    /// Its queue; `None` leaves it to the routes.
+    pub(super) queue: Option<String>,
+    /// Its id; `None` makes one.
+    pub(super) id: Option<TaskId>,
+    /// When it becomes ready.
+    pub(super) when: Option<When>,
+    /// How urgent it is.
+    pub(super) priority: Priority,
+}
+
+/// A task that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) prepared: Prepared,
+    pub(super) task: TaskName,
+    /// About how much memory it takes.
+    pub(super) bytes: usize,
+}
+
+/// What is known of a kind of task.
+#[derive(Clone, Debug)]
+struct Kind {
+    name: TaskName,
+    queue: &'static str,
+}
+
+/// Where orders are checked and packed.
+pub(super) struct Desk<'a> {
+    pub(super) config: &'a Config,
+    pub(super) registry: &'a Registry,
+    pub(super) producer: &'a Producer,
+    /// Whether somebody will wait for the ends of the tasks.
+    pub(super) waited_for: bool,
+    kinds: HashMap<String, Kind>,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn new(
+        config: &'a Config,
+        registry: &'a Registry,
+        producer: &'a Producer,
+        waited_for: bool,
+    ) -> Self {
+        Self {
+            config,
+            registry,
+            producer,
+            waited_for,
+            kinds: HashMap::new(),
+        }
+    }
+
+    /// Returns whether this program knows the kind.
+    pub(super) fn knows(&self, task: &str) -> bool {
+        TaskName::new(task).is_ok_and(|name| self.registry.queue_of(&name).is_some())
+    }
+
+    /// Checks an order and makes its frame.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people, on one line.
+    pub(super) fn pack(&mut self, order: Order) -> Result<Parcel, String> {
+        let kind = self.kind(&order.task)?;
+        let queue = match &order.queue {
+            Some(name) => Some(self.queue(name)?),
+            None => None,
+        };
+        let args = self.args(&kind.name, order.args)?;
+        let options = EnqueueOptions {
+            queue,
+            id: order.id,
+            when: order.when,
+            priority: order.priority,
+            want_outcome: self.waited_for,
+            ..EnqueueOptions::default()
+        };
+        let prepared = self
+            .producer
+            .prepare_encoded(&kind.name, kind.queue, &args, options)
+            .map_err(reason)?;
+        Ok(Parcel {
+            prepared,
+            task: kind.name,
+            bytes: args.len() + 200,
+        })
+    }
+
+    fn kind(&mut self, name: &str) -> Result<Kind, String> {
+        if let Some(kind) = self.kinds.get(name) {
+            return Ok(kind.clone());
+        }
+        let name = TaskName::new(name).map_err(|error| error.to_string())?;
+        let queue = self.registry.queue_of(&name).unwrap_or(DEFAULT_QUEUE);
+        let kind = Kind { name, queue };
+        if self.kinds.len() >= MAX_KINDS {
+            self.kinds.clear();
+        }
+        self.kinds.insert(kind.name.to_string(), kind.clone());
+        Ok(kind)
+    }
+
+    fn queue(&self, name: &str) -> Result<QueueName, String> {
+        known_queue(self.config, name)
+    }
+
+    /// Encodes the arguments; of a kind that is known here, such as its task can read.
+    fn args(&self, task: &TaskName, args: Option<Value>) -> Result<Vec<u8>, String> {
+        let limits = self.producer.limits();
+        let encode = |value: &Value| values::encode(value, limits).map_err(said);
+        let fits = |value: &Value| -> Result<(), String> {
+            let bytes = encode(value)?;
+            let checked = self.registry.check(task, &bytes, limits).unwrap_or(Ok(()));
+            checked.map_err(said)
+        };
+        let Some(value) = args else {
+            // Nothing said: nothing at all, or an object without fields, whatever the task reads.
+            let empty = json!({});
+            return match (fits(&Value::Null), fits(&empty)) {
+                (Ok(()), _) => encode(&Value::Null),
+                (Err(_), Ok(())) => encode(&empty),
+                (Err(_), Err(error)) => Err(misfit(task, "", &error)),
+            };
+        };
+        match fits(&value) {
+            Ok(()) => encode(&value),
+            Err(error) => Err(misfit(task, &blame(&value, &fits), &error)),
+        }
+    }
+}
+
+/// Checks the name of a queue that somebody gave.
+///
+/// # Errors
+/// What is wrong with it, on one line, with a suggestion.
+pub(in super::super) fn known_queue(config: &Config, name: &str) -> Result<QueueName, String> {
+    config.known_queue(name, "--queue").map_err(|report| {
+        let said = report.mistakes.iter().map(|mistake| match &mistake.hint {
+            Some(hint) => format!("{}; {hint}", mistake.found),
+            None => format!("{}; there are {}", mistake.found, mistake.allowed),
+        });
+        said.collect::<Vec<_>>().join("; ")
+    })?;
+    QueueName::new(name).map_err(|error| error.to_string())
+}
+
+/// Says what a decoder does, without the words of the encoding.
+fn said(error: FrameError) -> String {
+    match error {
+        FrameError::Arguments(text) if text.starts_with("wrong msgpack marker") => {
+            "a value of another type is expected".to_owned()
+        }
+        FrameError::Arguments(text) => text,
+        error => error.to_string(),
+    }
+}
+
+fn misfit(task: &TaskName, place: &str, error: &str) -> String {
+    let place = match place {
+        "" => String::new(),
+        place => format!(" at `{}`", brief(place, 100)),
+    };
+    format!(
+        "the arguments are not what `{task}` takes{place}: {}",
+        plain(error)
+    )
+}
+
+fn reason(error: EnqueueError) -> String {
+    match error {
+        EnqueueError::Frame(error) => error.to_string(),
+        EnqueueError::Name(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::demo_tasks;
+    use super::*;
+    use crate::app::App;
+    use crate::clock::SystemClock;
+    use crate::config::{Sources, load};
+    use celeriac_actors::producer::ProducerOptions;
+    use celeriac_actors::testkit::MemoryBroker;
+    use std::num::NonZeroUsize;
+    use std::sync::Arc;
+
+    fn order(task: &str, args: Option<Value>) -> Order {
+        Order {
+            task: task.to_owned(),
+            args,
+            queue: None,
+            id: None,
+            when: None,
+            priority: Priority::NORMAL,
+        }
+    }
+
+    fn pack(order: Order) -> Result<String, String> {
+        let sources = Sources::empty(NonZeroUsize::MIN);
+        let config = load(&sources).into_result().unwrap();
+        let app = demo_tasks::add(App::new());
+        let clock = Arc::new(SystemClock);
+        let options = ProducerOptions {
+            routes: config.routes.clone(),
+            ..ProducerOptions::default()
+        };
+        let broker = Arc::new(MemoryBroker::new(Arc::clone(&clock) as Arc<_>));
+        let producer = Producer::new(broker, clock, options);
+        let mut desk = Desk::new(&config, app.registry(), &producer, false);
+        let parcel = desk.pack(order)?;
+        Ok(parcel.prepared.handle.queue.to_string())
+    }
+
+    #[test]
+    fn queues_come_from_order_then_route_then_default() {
+        assert_eq!(pack(order("billing.charge", None)).unwrap(), "billing");
+        assert_eq!(pack(order("else.charge", None)).unwrap(), "default");
+        let mut chosen = order("billing.charge", None);
+        chosen.queue = Some("kyb".to_owned());
+        assert_eq!(pack(chosen.clone()).unwrap(), "kyb");
+        chosen.queue = Some("kyc".to_owned());
+        let error = pack(chosen).unwrap_err();
+        assert_eq!(error, "there is no queue \"kyc\"; did you mean `kyb`?");
+    }
+
+    #[test]
+    fn arguments_of_known_tasks_are_checked() {
+        for (task, args, said) in [
+            ("demo.echo", None, "missing field `value`"),
+            (
+                "demo.sleep",
+                Some(json!({ "ms": "x" })),
+                "at `ms`: a value of another type",
+            ),
+            (
+                "demo.sleep",
+                Some(json!({ "ms": -1 })),
+                "at `ms`: invalid value",
+            ),
+            ("a b", None, "a task name consists of"),
+        ] {
+            let error = pack(order(task, args)).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+        for (task, args) in [
+            ("demo.panic", None),
+            ("demo.fail", None),
+            ("demo.echo", Some(json!({ "value": [1, null] }))),
+            ("unknown.here", Some(json!("anything"))),
+        ] {
+            assert_eq!(pack(order(task, args)).unwrap(), "default");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `celeriac queues`: what every queue holds and has counted, and whether the two agree.
+
+use std::collections::BTreeMap;
+
+use celeriac_actors::ids::QueueName;
+use celeriac_actors::ports::{Broker, BrokerError, Counters, QueueStatus};
+use celeriac_actors::time::{Clock, Timestamp};
+use serde_json::{Value, json};
+
+use super::exit::{Exit, Failure};
+use super::session::Session;
+use super::{Global, output, text};
+use crate::app::App;
+use crate::clock::SystemClock;
+use crate::config::Config;
+
+pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
+    let session = Session::open(global, app, &[])?;
+    let broker = session.broker(None)?;
+    let queues = Session::block_on(Session::insist(|| read(&*broker, &session.config)))??;
+    let audit = Audit::of(&queues);
+    if session.json {
+        let list: Vec<Value> = queues.iter().map(document).collect();
+        output::json(&json!({ "queues": list, "audit": audit.document() }));
+        return Ok(Exit::Ok);
+    }
+    output::line(&held(&queues, SystemClock.now()));
+    output::line("");
+    output::line(&counted(&queues));
+    output::line("");
+    output::line(&audit.to_string());
+    Ok(Exit::Ok)
+}
+
+/// Reads every queue the broker has heard of, and those that are configured and have not been used yet.
+pub(super) async fn read(
+    broker: &dyn Broker,
+    config: &Config,
+) -> Result<Vec<QueueStatus>, BrokerError> {
+    let used = broker.queues().await?;
+    let configured = config
+        .queues
+        .keys()
+        .map(|name| (name.clone(), unused(name)));
+    let mut all: BTreeMap<QueueName, QueueStatus> = configured.collect();
+    all.extend(used.into_iter().map(|queue| (queue.queue.clone(), queue)));
+    Ok(all.into_values().collect())
+}
+
+fn unused(queue: &QueueName) -> QueueStatus {
+    QueueStatus {
+        queue: queue.clone(),
+        ready: 0,
+        scheduled: 0,
+        retrying: 0,
+        active: 0,
+        dead_outbox: 0,
+        paused: false,
+        consumers: 0,
+        oldest_ready: None,
+        counters: Counters::default(),
+    }
+}
+
+/// Returns a queue as a document.
+pub(super) fn document(queue: &QueueStatus) -> Value {
+    let mut document = json!(queue);
+    document["held"] = queue.held().into();
+    document["outstanding"] = json!(queue.counters.outstanding());
+    document
+}
+
+/// Draws what the queues hold.
+pub(super) fn held(queues: &[QueueStatus], now: Timestamp) -> String {
+    let row = |queue: &QueueStatus| {
+        let oldest = queue.oldest_ready.filter(|_| queue.ready > 0);
+        vec![
+            queue.queue.to_string(),
+            queue.ready.to_string(),
+            queue.active.to_string(),
+            queue.scheduled.to_string(),
+            queue.retrying.to_string(),
+            queue.dead_outbox.to_string(),
+            queue.consumers.to_string(),
+            oldest.map_or_else(|| "-".to_owned(), |at| text::span(now.since(at))),
+            if queue.paused { "paused" } else { "" }.to_owned(),
+        ]
+    };
+    let head = [
+        "QUEUE",
+        "READY",
+        "ACTIVE",
+        "SCHEDULED",
+        "RETRYING",
+        "UNSTORED",
+        "CONSUMERS",
+        "OLDEST",
+        "",
+    ];
+    output::table(&head, &queues.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Draws what the queues have counted.
+fn counted(queues: &[QueueStatus]) -> String {
+    let row = |queue: &QueueStatus| {
+        let counters = &queue.counters;
+        let numbers = [
+            counters.enqueued,
+            counters.revived,
+            counters.succeeded,
+            counters.dead,
+            counters.cancelled,
+            counters.expired,
+            counters.retried,
+            counters.released,
+            counters.rescued,
+            counters.stale,
+        ];
+        let mut row = vec![queue.queue.to_string()];
+        row.extend(numbers.map(|number| number.to_string()));
+        row
+    };
+    let head = [
+        "COUNTED",
+        "ENQUEUED",
+        "REVIVED",
+        "SUCCEEDED",
+        "DEAD",
+        "CANCELLED",
+        "EXPIRED",
+        "RETRIED",
+        "RELEASED",
+        "RESCUED",
+        "STALE",
+    ];
+    output::table(&head, &queues.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Whether every task that came in has ended or is still there, by the broker's own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Audit {
+    came: u128,
+    ended: u128,
+    held: u128,
+}
+
+impl Audit {
+    pub(super) fn of(queues: &[QueueStatus]) -> Self {
+        let mut audit = Self::default();
+        for queue in queues {
+            let counters = &queue.counters;
+            audit.came += u128::from(counters.enqueued) + u128::from(counters.revived);
+            for ended in [
+                counters.succeeded,
+                counters.dead,
+                counters.cancelled,
+                counters.expired,
+            ] {
+                audit.ended += u128::from(ended);
+            }
+            audit.held += u128::from(queue.held());
+        }
+        audit
+    }
+
+    /// Tasks that came in and are neither ended nor held; what there is too much counts as made up.
+    fn verdict(&self) -> (u128, u128) {
+        let known = self.ended + self.held;
+        (
+            self.came.saturating_sub(known),
+            known.saturating_sub(self.came),
+        )
+    }
+
+    pub(super) fn document(&self) -> Value {
+        let (lost, made_up) = self.verdict();
+        json!({
+            "came": self.came,
+            "ended": self.ended,
+            "outstanding": self.came.saturating_sub(self.ended),
+            "held": self.held,
+            "lost": lost,
+            "made_up": made_up,
+        })
+    }
+}
+
+impl std::fmt::Display for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (lost, made_up) = self.verdict();
+        write!(
+            f,
+            "audit: {} came in = {} ended + {} held; lost = {lost}",
+            self.came, self.ended, self.held
+        )?;
+        if made_up > 0 {
+            write!(f, ", made up = {made_up}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(ready: u64, counters: Counters) -> QueueStatus {
+        QueueStatus {
+            ready,
+            counters,
+            ..unused(&QueueName::new("billing").unwrap())
+        }
+    }
+
+    #[test]
+    fn the_audit_finds_what_is_missing() {
+        let counters = Counters {
+            enqueued: 10,
+            revived: 1,
+            succeeded: 5,
+            dead: 2,
+            ..Counters::default()
+        };
+        let right = Audit::of(&[queue(4, counters)]);
+        assert_eq!(
+            right.to_string(),
+            "audit: 11 came in = 7 ended + 4 held; lost = 0"
+        );
+        assert_eq!(Audit::of(&[queue(3, counters)]).document()["lost"], 1);
+        let more = Audit::of(&[queue(6, counters)]).to_string();
+        assert!(more.ends_with("lost = 0, made up = 2"), "{more}");
+    }
+
+    #[test]
+    fn a_table_shows_the_age_only_of_what_waits() {
+        let now = Timestamp::from_millis(60_000);
+        let mut waits = queue(2, Counters::default());
+        waits.oldest_ready = Some(Timestamp::from_millis(30_000));
+        waits.paused = true;
+        let table = held(&[waits, queue(0, Counters::default())], now);
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[0].starts_with("QUEUE    READY  ACTIVE"), "{table}");
+        assert!(lines[1].ends_with("30s     paused"), "{table}");
+        assert!(lines[2].ends_with('-'), "{table}");
+    }
+}

@@ -1,0 +1,146 @@
+//! `celeriac status`: the whole at a glance, read from the broker, whichever process runs the work.
+
+use celeriac_actors::activity::LaneActivity;
+use celeriac_actors::ports::{Broker, BrokerError, Durability, QueueStatus};
+use celeriac_actors::time::{Clock, Timestamp};
+use serde_json::{Value, json};
+
+use super::exit::{Exit, Failure};
+use super::queues::{self, Audit};
+use super::session::Session;
+use super::text::{count, span, when};
+use super::workers::{self, Worker};
+use super::{Global, output};
+use crate::app::App;
+use crate::clock::SystemClock;
+use crate::config::Config;
+
+/// The most running attempts that are listed.
+const MAX_RUNNING: usize = 20;
+
+pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
+    let session = Session::open(global, app, &[])?;
+    let broker = session.broker(None)?;
+    let looked = Session::insist(|| look(&*broker, &session.config));
+    let status = Session::block_on(looked)??;
+    let now = SystemClock.now();
+    if session.json {
+        let broker = session.config.broker.to_string();
+        output::json(&status.document(&broker, now));
+    } else {
+        output::line(&status.draw(&session.config.broker.to_string(), now));
+    }
+    Ok(Exit::Ok)
+}
+
+/// What was read.
+struct Status {
+    durability: Durability,
+    queues: Vec<QueueStatus>,
+    workers: Vec<Worker>,
+}
+
+async fn look(broker: &dyn Broker, config: &Config) -> Result<Status, BrokerError> {
+    Ok(Status {
+        durability: broker.durability(),
+        queues: queues::read(broker, config).await?,
+        workers: workers::read(broker).await?,
+    })
+}
+
+impl Status {
+    fn document(&self, broker: &str, now: Timestamp) -> Value {
+        let queues: Vec<Value> = self.queues.iter().map(queues::document).collect();
+        let workers: Vec<Value> = self.workers.iter().map(|w| w.document(now)).collect();
+        json!({
+            "broker": broker,
+            "durability": self.durability,
+            "now": now.to_string(),
+            "queues": queues,
+            "workers": workers,
+            "running": self.workers.iter().map(Worker::running).sum::<usize>(),
+            "outages": self.workers.iter().flat_map(Worker::outages).collect::<Vec<_>>(),
+            "audit": Audit::of(&self.queues).document(),
+        })
+    }
+
+    fn draw(&self, broker: &str, now: Timestamp) -> String {
+        let mut parts = vec![
+            format!("broker  {broker} ({})", self.durability.as_str()),
+            queues::held(&self.queues, now),
+            self.draw_workers(now),
+        ];
+        parts.extend(self.draw_running());
+        let outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
+        if !outages.is_empty() {
+            parts.push(outages.join("\n"));
+        }
+        parts.push(Audit::of(&self.queues).to_string());
+        parts.join("\n\n")
+    }
+
+    fn draw_workers(&self, now: Timestamp) -> String {
+        if self.workers.is_empty() {
+            return "no worker has been seen; start one with `celeriac run`".to_owned();
+        }
+        let row = |worker: &Worker| {
+            let record = &worker.record;
+            let names: Vec<&str> = record.queues.iter().map(|queue| queue.as_str()).collect();
+            vec![
+                record.worker.to_string(),
+                worker.state().to_owned(),
+                span(now.since(record.started_at)),
+                when(record.seen_at, now),
+                format!("{}/{}", worker.running(), record.concurrency),
+                names.join(","),
+            ]
+        };
+        let head = ["WORKER", "STATE", "UP", "SEEN", "RUNNING", "QUEUES"];
+        output::table(&head, &self.workers.iter().map(row).collect::<Vec<_>>())
+    }
+
+    fn draw_running(&self) -> Option<String> {
+        let alive = self.workers.iter().filter(|worker| worker.record.alive);
+        let lanes: Vec<(&Worker, &LaneActivity)> = alive
+            .flat_map(|worker| {
+                let lanes = worker.detail.iter().flat_map(|detail| &detail.lanes);
+                lanes.map(move |lane| (worker, lane))
+            })
+            .collect();
+        let mut rows = Vec::new();
+        for (worker, lane) in &lanes {
+            for running in &lane.running {
+                let blocks = lane
+                    .blocked_by
+                    .as_ref()
+                    .is_some_and(|by| by.id == running.id);
+                let millis = running.elapsed_ms;
+                rows.push((
+                    millis,
+                    vec![
+                        running.task.to_string(),
+                        running.id.to_string(),
+                        running.queue.to_string(),
+                        running.attempt.to_string(),
+                        span(std::time::Duration::from_millis(millis)),
+                        worker.record.worker.to_string(),
+                        if blocks { "BLOCKS ITS THREAD" } else { "" }.to_owned(),
+                    ],
+                ));
+            }
+        }
+        if rows.is_empty() {
+            return None;
+        }
+        rows.sort_by_key(|(millis, _)| std::cmp::Reverse(*millis));
+        let total: usize = lanes.iter().map(|(_, lane)| lane.running_total).sum();
+        let shown: Vec<Vec<String>> = rows.into_iter().take(MAX_RUNNING).map(|r| r.1).collect();
+        let more = total.saturating_sub(shown.len());
+        let head = ["RUNNING", "ID", "QUEUE", "ATTEMPT", "FOR", "WORKER", ""];
+        let mut text = output::table(&head, &shown);
+        if more > 0 {
+            text.push_str(&format!("\n… and {} more", count(more as u64, "attempt")));
+        }
+        Some(text)
+    }
+}

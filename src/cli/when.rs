@@ -1,0 +1,123 @@
+//! Instants as people type them: RFC 3339 with any offset, a day in UTC, or an age such as `2h`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use celeriac_actors::time::Timestamp;
+
+/// An instant as it was typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// This one.
+    At(Timestamp),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl When {
+    /// Returns the instant, seen from `now`.
+    pub(crate) fn instant(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(age) => now.minus(age),
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if let Ok(age) = humantime::parse_duration(text) {
+            return Ok(Self::Ago(age));
+        }
+        let day = text.len() == "2026-01-31".len();
+        let moment = if day {
+            format!("{text}T00:00:00Z").parse::<jiff::Timestamp>()
+        } else {
+            text.parse()
+        };
+        let moment = moment.map_err(|_| {
+            "expected an instant such as 2026-01-31T12:00:00+02:00 (with its offset), a day such as 2026-01-31, \
+             or an age such as 2h or 7days"
+                .to_owned()
+        })?;
+        match u64::try_from(moment.as_millisecond()) {
+            Ok(millis) => Ok(Self::At(Timestamp::from_millis(millis))),
+            Err(_) => Err("lies before 1970".to_owned()),
+        }
+    }
+}
+
+/// Returns an instant to the second, such as `2026-01-31T12:00:00Z`.
+pub(crate) fn to_the_second(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.')
+        .map_or_else(|| text.clone(), |(second, _)| format!("{second}Z"))
+}
+
+/// Returns how long ago an instant was, in its two largest units.
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
+    if at > now {
+        return "in the future".to_owned();
+    }
+    let whole = Duration::from_secs(now.since(at).as_secs());
+    if whole.is_zero() {
+        return "just now".to_owned();
+    }
+    let text = humantime::format_duration(whole).to_string();
+    let units: Vec<&str> = text.split(' ').take(2).collect();
+    format!("{} ago", units.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_days_and_ages_are_understood() {
+        let at = |millis| Ok(When::At(Timestamp::from_millis(millis)));
+        assert_eq!("2h".parse(), Ok(When::Ago(Duration::from_secs(7_200))));
+        assert_eq!("2026-01-31T12:00:00Z".parse(), at(1_769_860_800_000));
+        assert_eq!("2026-01-31T14:00:00+02:00".parse(), at(1_769_860_800_000));
+        assert_eq!(
+            "2026-01-31T06:30:00.250-05:30".parse(),
+            at(1_769_860_800_250)
+        );
+        assert_eq!("2026-01-31".parse(), at(1_769_817_600_000));
+        let now = Timestamp::from_millis(10_000);
+        assert_eq!(
+            When::Ago(Duration::from_secs(3)).instant(now).as_millis(),
+            7_000
+        );
+        assert_eq!(
+            When::Ago(Duration::from_secs(99)).instant(now),
+            Timestamp::EPOCH
+        );
+    }
+
+    #[test]
+    fn ages_are_told_in_two_units() {
+        let now = Timestamp::from_millis(1_769_860_800_250);
+        assert_eq!(to_the_second(now), "2026-01-31T12:00:00Z");
+        for (seconds, text) in [(0, "just now"), (61, "1m 1s ago"), (7_384, "2h 3m ago")] {
+            assert_eq!(ago(now.minus(Duration::from_secs(seconds)), now), text);
+        }
+        assert_eq!(ago(now.plus(Duration::from_secs(1)), now), "in the future");
+    }
+
+    #[test]
+    fn what_is_not_clear_is_refused() {
+        for text in [
+            "",
+            "yesterday",
+            "2026-01-31T12:00:00",
+            "1969-12-31T23:59:59Z",
+            "2026-13-01",
+            "-2h",
+        ] {
+            assert!(text.parse::<When>().is_err(), "{text}");
+        }
+    }
+}

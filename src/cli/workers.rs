@@ -1,0 +1,97 @@
+//! The workers of a broker as commands see them: their records, with the detail taken apart.
+
+use celeriac_actors::ports::{Broker, BrokerError, WorkerRecord};
+use celeriac_actors::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::text::{plain, span};
+use crate::runtime::WorkerDetail;
+
+/// One worker.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) record: WorkerRecord,
+    /// What it told of itself; `None` where that cannot be read here, as from another version.
+    pub(super) detail: Option<WorkerDetail>,
+}
+
+impl Worker {
+    fn new(record: WorkerRecord) -> Self {
+        let detail = serde_json::from_str(&record.detail).ok();
+        Self { record, detail }
+    }
+
+    /// Returns the word for how it is.
+    pub(super) fn state(&self) -> &'static str {
+        match (self.record.alive, self.record.quiet) {
+            (false, _) => "silent",
+            (true, true) => "quiet",
+            (true, false) => "alive",
+        }
+    }
+
+    /// Returns how many attempts run, by its last word.
+    pub(super) fn running(&self) -> usize {
+        let lanes = self.detail.iter().flat_map(|detail| &detail.lanes);
+        lanes.map(|lane| lane.running_total).sum()
+    }
+
+    /// Returns what it cannot reach, as lines for people.
+    pub(super) fn outages(&self) -> Vec<String> {
+        let Some(detail) = &self.detail else {
+            return Vec::new();
+        };
+        let away = [
+            ("broker", &detail.broker_away),
+            ("store", &detail.store_away),
+        ];
+        let line = |(what, away): (&str, &Option<(u64, String)>)| {
+            let (millis, error) = away.as_ref()?;
+            let since = span(std::time::Duration::from_millis(*millis));
+            Some(format!(
+                "{}: the {what} has been away for {since}: {}",
+                self.record.worker,
+                plain(error)
+            ))
+        };
+        away.into_iter().filter_map(line).collect()
+    }
+
+    /// Returns it as a document.
+    pub(super) fn document(&self, now: Timestamp) -> Value {
+        let record = &self.record;
+        let detail = self.detail.as_ref();
+        let away = |away: Option<&(u64, String)>| {
+            away.map(|(millis, error)| json!({ "for_ms": millis, "error": error }))
+        };
+        json!({
+            "worker": record.worker,
+            "state": self.state(),
+            "alive": record.alive,
+            "quiet": record.quiet,
+            "host": record.host,
+            "pid": record.pid,
+            "version": record.version,
+            "queues": record.queues,
+            "concurrency": record.concurrency,
+            "running": self.running(),
+            "started_at": record.started_at.to_string(),
+            "seen_at": record.seen_at.to_string(),
+            "up_ms": celeriac_actors::time::millis(now.since(record.started_at)),
+            "broker_away": away(detail.and_then(|d| d.broker_away.as_ref())),
+            "store_away": away(detail.and_then(|d| d.store_away.as_ref())),
+            "lanes": detail.map(|d| &d.lanes),
+        })
+    }
+}
+
+/// Reads the workers, those alive first, then by name.
+pub(super) async fn read(broker: &dyn Broker) -> Result<Vec<Worker>, BrokerError> {
+    let records = broker.workers().await?;
+    let mut workers: Vec<Worker> = records.into_iter().map(Worker::new).collect();
+    workers.sort_by(|a, b| {
+        let key = |w: &Worker| (!w.record.alive, w.record.worker.clone());
+        key(a).cmp(&key(b))
+    });
+    Ok(workers)
+}

@@ -1,0 +1,136 @@
+//! `status`, `tree`, `queues`, `tasks`, `task show`, `completions`: looking at a broker from another process.
+
+use serde_json::Value;
+
+use crate::cli_support::{Place, code, said};
+
+#[test]
+fn an_empty_place_says_so() {
+    let place = Place::new();
+    assert!(place.lines(&["tree"])[0].starts_with("no worker has been seen"));
+    assert_eq!(place.lines(&["tasks"]), ["no task found"]);
+    let status = place.json(&["status", "--json"]);
+    assert_eq!(status["durability"], "power-safe");
+    let names: Vec<&Value> = status["queues"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|q| &q["queue"])
+        .collect();
+    assert_eq!(names, ["billing", "default", "kyb", "notifications"]);
+}
+
+/// Goal: every look works while a daemon runs, and a task that blocks a thread is named.
+#[test]
+fn a_running_daemon_is_seen_whole() {
+    let place = Place::new();
+    let daemon = place.daemon(&["--concurrency", "4"]);
+    let id = place.lines(&["enqueue", "demo.spin", "--args", r#"{"ms":25000}"#])[0].clone();
+    place.until("the spinning task is named", || {
+        place
+            .lines(&["tree"])
+            .iter()
+            .any(|line| line.contains("BLOCKED by demo.spin"))
+    });
+    let status = place.lines(&["status"]).join("\n");
+    assert!(status.contains("BLOCKS ITS THREAD"), "{status}");
+    assert!(status.contains("lost = 0"), "{status}");
+
+    let tree = place.json(&["tree", "--json"]);
+    let worker = &tree["workers"][0];
+    assert_eq!(
+        (&worker["pid"], &worker["tree"]["state"]),
+        (&daemon.pid().into(), &"up".into())
+    );
+    let beginning = worker["worker"]
+        .as_str()
+        .unwrap()
+        .split(':')
+        .next()
+        .unwrap();
+    let chosen = place.json(&["tree", beginning, "--json"]);
+    assert_eq!(chosen["workers"][0]["worker"], worker["worker"]);
+    assert_eq!(code(&place.run(&["tree", "nobody"])), 64);
+
+    let shown = place.json(&["task", "show", &id, "--json"]);
+    assert_eq!(
+        (&shown["state"], &shown["args"]["ms"]),
+        (&"active".into(), &25_000.into())
+    );
+    let tasks = place.lines(&["tasks", "--state", "active", "--json"]);
+    assert!(tasks.iter().any(|line| line.contains(&id)), "{tasks:?}");
+}
+
+#[test]
+fn tasks_are_found_wherever_they_are() {
+    let place = Place::new();
+    let later = &place.lines(&["enqueue", "a.later", "--countdown", "1h", "--args", "[7]"])[0];
+    let ready = &place.lines(&["enqueue", "a.ready", "--count", "60"])[59];
+    for (id, state) in [(later, "scheduled"), (ready, "ready")] {
+        assert_eq!(place.json(&["task", "show", id, "--json"])["state"], state);
+    }
+    assert_eq!(place.json(&["task", "show", later, "--json"])["args"][0], 7);
+    let some = place.run(&["tasks", "--limit", "5"]);
+    assert_eq!(String::from_utf8_lossy(&some.stdout).lines().count(), 6);
+    assert!(
+        said(&some).contains("searched 5 of 61 tasks"),
+        "{}",
+        said(&some)
+    );
+    assert_eq!(place.lines(&["tasks", "--task", "a.l*", "--json"]).len(), 1);
+    assert_eq!(
+        place
+            .lines(&["tasks", "--state", "ready", "--limit", "100"])
+            .len(),
+        61
+    );
+
+    let nobody = place.run(&["task", "show", "018f0000-0000-7000-8000-000000000001"]);
+    assert_eq!(code(&nobody), 64);
+    assert!(
+        said(&nobody).contains("searched 61 of 61 tasks"),
+        "{}",
+        said(&nobody)
+    );
+
+    let _daemon = place.daemon(&[]);
+    let dead = place.run(&[
+        "enqueue",
+        "demo.fail",
+        "--wait",
+        "--args",
+        r#"{"permanent":true}"#,
+    ]);
+    let end: Value = serde_json::from_slice(&dead.stdout).unwrap();
+    let id = end["id"].as_str().unwrap();
+    place.until("the dead letter is found", || {
+        let shown = place.json(&["task", "show", id, "--json"]);
+        shown["state"] == "dead" && shown["dead_letters"][0]["reason"] == "permanent"
+    });
+    let text = place.lines(&["task", "show", id]).join("\n");
+    assert!(text.contains("attempt 1     permanent after"), "{text}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let place = Place::new();
+    let mut command = place.command(&["enqueue", "a.b", "--count", "2000"]);
+    command.stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(place.json(&["queues", "--json"])["audit"]["came"], 2_000);
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = place.lines(&["completions", shell]).join("\n");
+        assert!(
+            script.contains("enqueue") && script.contains("jsonl"),
+            "{shell}"
+        );
+    }
+    assert_eq!(code(&place.run(&["completions", "tcl"])), 64);
+}
