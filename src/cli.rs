@@ -15,13 +15,13 @@ mod queues;
 mod run;
 mod search;
 mod session;
-mod when;
 mod status;
 mod task;
 mod tasks;
 mod text;
 mod tree;
 mod values;
+mod when;
 mod workers;
 
 use std::ffi::OsString;

@@ -116,9 +116,3 @@ impl From<celeriac_actors::ports::StoreError> for Failure {
         Self::new(exit, error)
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error)
-    }
-}
