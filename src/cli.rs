@@ -147,8 +147,8 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
     match command {
         Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
-        Command::Demo(args) => demo::run(&args, &global),
         Command::Dead(command) => dead::run(command, &global, &app),
+        Command::Demo(args) => demo::run(&args, &global),
         Command::Enqueue(args) => enqueue::run(&args, &global, app),
         Command::Queues => queues::run(&global, &app),
         Command::Run(args) => run::run(&args, global, app),

@@ -54,17 +54,17 @@ impl<T: Task> Attempt<T> {
         F: FnOnce(Self) -> R,
         R: Future<Output = Result<T::Output, TaskError>> + 'static,
     {
-        let key = self.key();
+        let hand = Hand(self.hand.0.clone());
         self.set_phase(Phase::Started);
         let body = body(self);
-        Run::new(key, Box::pin(async move { encode_output(body.await) }))
+        Run::new(hand, Box::pin(async move { encode_output(body.await) }))
     }
 
     /// Ends this attempt at once, for handlers that have nothing to wait for.
     pub fn finish(self, outcome: Result<T::Output, TaskError>) -> Run<T::Output> {
         self.set_phase(Phase::Started);
         Run::new(
-            self.key(),
+            self.hand,
             Box::pin(std::future::ready(encode_output(outcome))),
         )
     }
@@ -106,15 +106,15 @@ pub(crate) fn encode_output<O: serde::Serialize + 'static>(
 /// What a handler of an [`Attempt`] answers with; made by [`Attempt::run`] and [`Attempt::finish`] only.
 #[must_use = "an attempt runs only when its `Run` is returned from the handler"]
 pub struct Run<O> {
-    key: u64,
+    hand: Hand,
     body: Body,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Run<O> {
-    fn new(key: u64, body: Body) -> Self {
+    fn new(hand: Hand, body: Body) -> Self {
         Self {
-            key,
+            hand,
             body,
             output: PhantomData,
         }
@@ -124,7 +124,7 @@ impl<O> Run<O> {
 impl<O> std::fmt::Debug for Run<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Run")
-            .field("key", &self.key)
+            .field("key", &self.hand.0.key())
             .finish_non_exhaustive()
     }
 }
@@ -141,7 +141,7 @@ where
 {
     fn handle(self, _: &mut A::Context, reply: Option<OneshotSender<Handed<O>>>) {
         let Some(reply) = reply else { return };
-        let key = self.key;
+        let key = self.hand.0.key();
         HANDOFF.with_borrow_mut(|bodies| bodies.insert(key, self.body));
         if reply.send(Handed(PhantomData)).is_err() {
             // The attempt was aborted while it waited in the mailbox: its body must never run.

@@ -79,16 +79,17 @@ impl DeadLetter {
                 swept = Some(Instant::now());
                 self.finish_revivals().await;
             }
+            let began = Instant::now();
             match self.copy().await {
                 Ok(copied) => {
-                    self.outage.answered();
+                    self.outage.answered(began);
                     failures = 0;
                     if copied < STEP as usize {
                         let _either = timeout(NET, self.nudge.notified()).await;
                     }
                 }
                 Err(error) => {
-                    self.outage.failed(&error);
+                    self.outage.failed(began, &error);
                     failures += 1;
                     let delay = backoff.delay(failures, &mut rand::rng());
                     tokio::time::sleep(delay).await;
@@ -124,9 +125,10 @@ impl DeadLetter {
             status: Some(DeadStatus::Reviving),
             ..DeadFilter::default()
         };
+        let began = Instant::now();
         let page = match self.store.list(&filter, None, STEP).await {
             Ok(page) => page,
-            Err(error) => return self.outage.failed(&error),
+            Err(error) => return self.outage.failed(began, &error),
         };
         for letter in page.letters {
             match finish(&letter, &*self.store, &self.link.broker).await {

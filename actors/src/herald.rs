@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, WrapFuture};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::line::Link;
 use crate::ports::WorkerRecord;
@@ -38,10 +38,14 @@ impl Herald {
             let Some(record) = (self.describe)() else {
                 continue;
             };
+            let began = Instant::now();
             match timeout(BEAT, self.link.broker.beat(&record)).await {
-                Ok(Ok(())) => self.link.outage.answered(),
-                Ok(Err(error)) => self.link.outage.failed(&error),
-                Err(_) => self.link.outage.failed(&"no answer to a beat in time"),
+                Ok(Ok(())) => self.link.outage.answered(began),
+                Ok(Err(error)) => self.link.outage.failed(began, &error),
+                Err(_) => self
+                    .link
+                    .outage
+                    .failed(began, &"no answer to a beat in time"),
             }
         }
     }

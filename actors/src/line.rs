@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::ids::{IncarnationId, QueueName, TaskId, WorkerId};
@@ -46,10 +46,11 @@ impl Link {
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         let mut failures = 0;
         loop {
+            let began = Instant::now();
             match call().await {
-                Err(error) if error.is_outage() => self.outage.failed(&error),
+                Err(error) if error.is_outage() => self.outage.failed(began, &error),
                 answer => {
-                    self.outage.answered();
+                    self.outage.answered(began);
                     return answer;
                 }
             }
@@ -66,8 +67,6 @@ pub(crate) struct Line {
     pub(crate) table: Arc<AttemptTable>,
     last_call: u64,
     next_tag: u64,
-    /// The call whose answer has not come.
-    outstanding: Option<Arc<ExchangeCall>>,
 }
 
 impl Line {
@@ -86,7 +85,6 @@ impl Line {
             table,
             last_call: 0,
             next_tag: 1,
-            outstanding: None,
         }
     }
 
@@ -114,7 +112,7 @@ impl Line {
             first_tag: self.next_tag,
         });
         self.next_tag += u64::from(want);
-        self.outstanding = Some(Arc::clone(&call));
+        self.table.set_outstanding(Some(Arc::clone(&call)));
         let link = link.clone();
         Box::pin(async move {
             Answer::Exchanged(
@@ -122,17 +120,6 @@ impl Line {
                     .await,
             )
         })
-    }
-
-    /// Notes that the last call was answered.
-    pub(crate) fn set_answered(&mut self) {
-        self.outstanding = None;
-    }
-
-    /// Returns the settlements of which nobody knows whether they took effect.
-    pub(crate) fn unanswered(&mut self) -> Vec<Settlement> {
-        let call = self.outstanding.take();
-        call.map_or_else(Vec::new, |call| call.settlements.clone())
     }
 
     pub(crate) fn revocations(

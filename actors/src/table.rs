@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::context::AttemptContext;
 use crate::ids::{IncarnationId, QueueName};
-use crate::lease::{Outcome, Place};
+use crate::lease::{ExchangeCall, Outcome, Place, Settlement};
 
 /// One delivery in the table.
 #[derive(Clone, Debug)]
@@ -44,6 +44,10 @@ struct Ring {
     first: u64,
     entries: VecDeque<Entry>,
     running: usize,
+    /// What ended here and goes with the next call.
+    finished: Vec<Settlement>,
+    /// The call whose answer has not come.
+    outstanding: Option<Arc<ExchangeCall>>,
     /// What the watchdog has to tell the broker, by tag.
     owed: BTreeMap<u64, Outcome>,
 }
@@ -142,14 +146,45 @@ impl AttemptTable {
     pub(crate) fn take(&self, tag: u64, outcome: Outcome) -> bool {
         let taken = self.finish(tag);
         if taken {
-            self.owe(tag, outcome);
+            self.lock().owed.insert(tag, outcome);
         }
         taken
     }
 
-    /// Notes how a delivery that has ended here is to be settled, since its consumer cannot do so any more.
-    pub(crate) fn owe(&self, tag: u64, outcome: Outcome) {
-        self.lock().owed.insert(tag, outcome);
+    /// Notes how a delivery that has ended here is to be settled, with the next call.
+    pub(crate) fn settle(&self, tag: u64, outcome: Outcome) {
+        self.lock().finished.push(Settlement { tag, outcome });
+    }
+
+    /// Returns whether something waits for the next call.
+    pub(crate) fn has_finished(&self) -> bool {
+        !self.lock().finished.is_empty()
+    }
+
+    /// Returns at most `limit` of what waits for the next call, oldest first.
+    pub(crate) fn take_finished(&self, limit: usize) -> Vec<Settlement> {
+        let finished = &mut self.lock().finished;
+        if finished.len() <= limit {
+            return std::mem::take(finished);
+        }
+        finished.drain(..limit).collect()
+    }
+
+    /// Notes the call that is on its way, or that it was answered.
+    pub(crate) fn set_outstanding(&self, call: Option<Arc<ExchangeCall>>) {
+        self.lock().outstanding = call;
+    }
+
+    /// Owes what the consumer has not told the broker, or not for certain, since it cannot do so now. Whoever is second
+    /// changes nothing.
+    pub(crate) fn confiscate(&self) {
+        let mut ring = self.lock();
+        let finished = std::mem::take(&mut ring.finished);
+        let unanswered = ring.outstanding.take();
+        let unanswered = unanswered.map_or_else(Vec::new, |call| call.settlements.clone());
+        for settlement in unanswered.into_iter().chain(finished) {
+            ring.owed.insert(settlement.tag, settlement.outcome);
+        }
     }
 
     /// Returns what the broker has to be told.

@@ -13,7 +13,7 @@ use actix::{Actor, AsyncContext, Context, WrapFuture};
 use futures_util::future::join_all;
 use slog::{Logger, info, warn};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::context::{Abort, WorkerContext};
 use crate::ids::QueueName;
@@ -120,10 +120,11 @@ impl Duty {
         }
         let ids: Vec<_> = tables.iter().map(|table| table.incarnation).collect();
         let WatchdogSetup { link, lease, .. } = &*self.setup;
+        let began = Instant::now();
         let gone = match timeout(*lease / 4, link.broker.renew(queue, &ids)).await {
             Ok(Ok(gone)) => gone,
-            Ok(Err(error)) => return link.outage.failed(&error),
-            Err(_) => return link.outage.failed(&"no answer to a renewal in time"),
+            Ok(Err(error)) => return link.outage.failed(began, &error),
+            Err(_) => return link.outage.failed(began, &"no answer to a renewal in time"),
         };
         for table in tables.iter().filter(|t| gone.contains(&t.incarnation)) {
             if table.set_gone() {
@@ -162,9 +163,10 @@ impl Duty {
 
     async fn sweep(&self, queue: &QueueName) {
         loop {
+            let began = Instant::now();
             let swept = match self.setup.link.broker.sweep(queue, MAX_BATCH).await {
                 Ok(swept) => swept,
-                Err(error) => return self.setup.link.outage.failed(&error),
+                Err(error) => return self.setup.link.outage.failed(began, &error),
             };
             for closed in &swept.closed {
                 warn!(self.log, "closed a lost incarnation"; "queue" => %queue,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::backoff::Backoff;
-use celeriac_actors::ids::QueueName;
+use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::Policy;
@@ -87,7 +87,7 @@ fn end_with_parent() -> Result<(), Failure> {
 fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<Exit, Failure> {
     let config = &session.config;
     let worker = fresh_worker_id();
-    let broker = session.broker(Some(&worker))?;
+    let broker = open_patiently(session, &worker, log)?;
     let mut app = app;
     app.adjust(|name, policy| match config.tasks.get(name) {
         Some(over) => adjusted(policy, over),
@@ -108,6 +108,28 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         "durability" => broker.durability().as_str(), "broker" => %config.broker);
     let burst = args.burst.then_some(broker);
     Session::block_on(live(&runtime, config.grace, burst, log))?
+}
+
+/// Opens the broker, again and again while it is away: a daemon waits for its broker and never ends because of it.
+fn open_patiently(
+    session: &Session,
+    worker: &WorkerId,
+    log: &Logger,
+) -> Result<Arc<dyn Broker>, Failure> {
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut failures = 0;
+    loop {
+        let failure = match session.broker(Some(worker)) {
+            Err(failure) if failure.exit() == Exit::Unavailable => failure,
+            outcome => return outcome,
+        };
+        if failures == 0 {
+            warn!(log, "the broker cannot be opened; retrying until it can"; "error" => %failure);
+        }
+        failures += 1;
+        let pause = backoff.delay(failures, &mut rand::rng());
+        Session::block_on(tokio::time::sleep(pause))?;
+    }
 }
 
 /// Waits for a signal, the end of the work, or the end of the runtime.

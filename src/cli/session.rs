@@ -61,6 +61,13 @@ impl Session {
 
     /// Opens the broker, as a worker or as a client.
     pub(crate) fn broker(&self, worker: Option<&WorkerId>) -> Result<Arc<dyn Broker>, Failure> {
+        if let Some(target) = &self.config.results.target
+            && *target != self.config.broker
+        {
+            return Err(Failure::usage(format!(
+                "results cannot be kept at {target}: this version keeps them beside the broker; leave `results.url` and `CELERY_RESULT_BACKEND` out"
+            )));
+        }
         match &self.config.broker {
             BrokerTarget::Embedded { dir } => {
                 let mut options = SqliteOptions::new(dir)
@@ -212,10 +219,9 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
 
 fn open_failure(error: OpenError) -> Failure {
     let exit = match error {
-        OpenError::WorkerInUse(_)
-        | OpenError::NetworkFileSystem { .. }
-        | OpenError::Foreign { .. } => Exit::Usage,
-        _ => Exit::Unavailable,
+        // What may heal by itself; the rest waits for somebody's decision.
+        OpenError::Directory { .. } | OpenError::Sqlite { .. } => Exit::Unavailable,
+        _ => Exit::Usage,
     };
     Failure::new(exit, error)
 }

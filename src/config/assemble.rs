@@ -42,7 +42,6 @@ pub(super) fn build(settings: &Settings) -> Config {
         unknown_task_grace: settings.span("unknown_task_grace"),
         max_frame: size("max_frame"),
         max_args: size("max_args"),
-        max_deliveries: small(settings.count("max_deliveries")),
         max_stuck_lanes: size("max_stuck_lanes"),
         routes,
         queues: each(&settings.names.queues, |name| queue(settings, name)),

@@ -83,8 +83,6 @@ pub struct Config {
     pub max_frame: usize,
     /// The largest task once it is decompressed, in bytes; at least `max_frame`.
     pub max_args: usize,
-    /// How often a task may be rescued from lost workers before it is buried; at most 20.
-    pub max_deliveries: u8,
     /// How many blocked threads are replaced, per arbiter, before the process asks to be recycled.
     pub max_stuck_lanes: usize,
     /// Which queue a task goes to, the built-in routes last; the first match wins.

@@ -178,12 +178,6 @@ pub(super) static TABLE: &[Key] = &[
         "The largest task once it is decompressed; at least max_frame.",
     ),
     plain(
-        "max_deliveries",
-        Kind::Count(2, 20),
-        "20",
-        "How often a task may be rescued from lost workers before it is buried; at most 20.",
-    ),
-    plain(
         "max_stuck_lanes",
         Kind::Count(0, 64),
         "1",

@@ -8,7 +8,6 @@ use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::policy::Policy;
-use celeriac_actors::ports::MAX_DELIVERIES;
 use proptest::prelude::*;
 
 use super::keys::{Facts, Preset, Slot};
@@ -124,7 +123,6 @@ fn the_defaults_are_those_of_the_domain() {
         (config.max_frame, config.max_args),
         (frame.max_frame, frame.max_body)
     );
-    assert_eq!(config.max_deliveries, MAX_DELIVERIES);
     assert_eq!(config.results.ttl, Policy::RESULT_TTL);
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod cli_dead;
+mod cli_dead_support;
 mod cli_enqueue;
 mod cli_look;
 mod cli_support;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slog::{debug, error, info};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Duty;
 use crate::lane::LaneGauge;
@@ -27,10 +27,11 @@ impl Duty {
             let mut failed = false;
             for gauge in self.setup.board.gauges() {
                 for table in gauge.tables() {
+                    let began = Instant::now();
                     if table.needs_care()
                         && let Err(error) = self.settle(&gauge, &table, &mut rng).await
                     {
-                        self.setup.link.outage.failed(&error);
+                        self.setup.link.outage.failed(began, &error);
                         failed = true;
                     }
                 }

@@ -137,6 +137,7 @@ impl Duty {
             self.setup.permits.write_off(gauge.group);
         }
         for table in gauge.tables() {
+            table.confiscate();
             let taken = table.take_prefetched();
             if taken > 0 {
                 info!(self.log, "giving back what waits behind a blocked thread";

@@ -78,7 +78,7 @@ fn rig() -> crate::testkit::RigBuilder {
         .task(|a: Attempt<Bomb>| {
             assert!(a.args.0 != Place::Call, "boom in Call");
             async move {
-                let _fuse = (a.args.0 == Place::Destructor).then_some(Fuse);
+                let _fuse = (a.args.0 == Place::Destructor).then(|| Fuse);
                 tokio::task::yield_now().await;
                 assert!(a.args.0 != Place::Body, "boom in Body");
                 Ok(())
