@@ -8,8 +8,11 @@ mod config;
 mod dead;
 mod demo;
 mod demo_tasks;
+mod doctor;
 mod enqueue;
 mod exit;
+mod init;
+mod migrate;
 mod output;
 mod queues;
 mod run;
@@ -82,8 +85,14 @@ enum Command {
     Dead(dead::DeadCommand),
     /// Show everything at work, in less than a minute.
     Demo(demo::DemoArgs),
+    /// Check everything that a worker needs, and say what to do.
+    Doctor(doctor::DoctorArgs),
     /// Add tasks to their queues, and wait for their ends when asked to.
     Enqueue(enqueue::EnqueueArgs),
+    /// Write a commented configuration and a project to start from.
+    Init(init::InitArgs),
+    /// Bring the data of broker and store up to this version.
+    Migrate(migrate::MigrateArgs),
     /// Show what every queue holds and has counted.
     Queues,
     /// Run tasks until told to stop.
@@ -149,7 +158,10 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
         Command::Config(command) => config::run(&command, global, &app),
         Command::Dead(command) => dead::run(command, &global, &app),
         Command::Demo(args) => demo::run(&args, &global),
+        Command::Doctor(args) => doctor::run(&args, &global, &app),
         Command::Enqueue(args) => enqueue::run(&args, &global, app),
+        Command::Init(args) => init::run(&args, &global),
+        Command::Migrate(args) => migrate::run(&args, &global, &app),
         Command::Queues => queues::run(&global, &app),
         Command::Run(args) => run::run(&args, global, app),
         Command::Status => status::run(&global, &app),

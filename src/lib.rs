@@ -19,9 +19,15 @@ pub mod store;
 #[cfg(feature = "daemon")]
 pub mod telemetry;
 
+#[cfg(feature = "runtime")]
+pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
     attempt, child, context, events, failure, frame, ids, intensity, permits, policy, ports,
     producer, reference, revival, route, state, supervisor, task, time, tree, workshop,
+};
+pub use celeriac_actors::{
+    attempt::Attempt,
+    task::{Task, TaskError},
 };

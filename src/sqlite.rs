@@ -22,6 +22,7 @@ mod backoff;
 mod bells;
 mod board;
 mod errors;
+mod exam;
 mod job;
 mod keeper;
 mod lives;
@@ -50,6 +51,7 @@ use celeriac_actors::ports::BrokerError;
 use celeriac_actors::time::Clock;
 use tokio::sync::Semaphore;
 
+pub use self::exam::Exam;
 pub use self::options::{OpenError, SqliteOptions};
 
 use self::alive::Alive;

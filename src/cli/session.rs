@@ -217,7 +217,8 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
     sources
 }
 
-fn open_failure(error: OpenError) -> Failure {
+/// Returns how a broker that cannot be opened ends a command.
+pub(crate) fn open_failure(error: OpenError) -> Failure {
     let exit = match error {
         // What may heal by itself; the rest waits for somebody's decision.
         OpenError::Directory { .. } | OpenError::Sqlite { .. } => Exit::Unavailable,

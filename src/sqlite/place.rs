@@ -34,23 +34,7 @@ impl Place {
     pub(super) fn prepare(root: &Path) -> Result<(Self, Vec<String>), OpenError> {
         make(root).map_err(OpenError::directory(root))?;
         let root = root.canonicalize().map_err(OpenError::directory(root))?;
-        let mut doubts = Vec::new();
-        let found = rustix::fs::statfs(&root)
-            .map_err(|error| OpenError::directory(&root)(io::Error::from(error)))?;
-        // The field's type differs between platforms.
-        let magic = i128::from(found.f_type) & 0xFFFF_FFFF;
-        if let Some((_, kind)) = NETWORK
-            .iter()
-            .find(|(known, _)| i128::from(*known) == magic)
-        {
-            return Err(OpenError::NetworkFileSystem { path: root, kind });
-        }
-        if magic == i128::from(FUSE) {
-            doubts.push(format!(
-                "{} is on a FUSE file system: make sure that its locks hold and that it syncs",
-                root.display()
-            ));
-        }
+        let doubts = doubts_about(&root)?;
         let place = Self { root };
         for inner in [place.locks(), place.bells()] {
             make(&inner).map_err(OpenError::directory(&inner))?;
@@ -95,6 +79,32 @@ impl Place {
     pub(super) fn bells(&self) -> PathBuf {
         self.root.join("bells")
     }
+}
+
+/// Returns what is doubtful about the file system of a directory.
+///
+/// # Errors
+/// [`OpenError::NetworkFileSystem`] when a broker must not be there.
+pub(super) fn doubts_about(root: &Path) -> Result<Vec<String>, OpenError> {
+    let found = rustix::fs::statfs(root)
+        .map_err(|error| OpenError::directory(root)(io::Error::from(error)))?;
+    // The field's type differs between platforms.
+    let magic = i128::from(found.f_type) & 0xFFFF_FFFF;
+    let network = NETWORK
+        .iter()
+        .find(|(known, _)| i128::from(*known) == magic);
+    if let Some((_, kind)) = network {
+        let path = root.to_owned();
+        return Err(OpenError::NetworkFileSystem { path, kind });
+    }
+    let mut doubts = Vec::new();
+    if magic == i128::from(FUSE) {
+        doubts.push(format!(
+            "{} is on a FUSE file system: make sure that its locks hold and that it syncs",
+            root.display()
+        ));
+    }
+    Ok(doubts)
 }
 
 /// Makes a directory for its owner only, with its parents; one that exists is left as it is, but must be one.

@@ -10,7 +10,7 @@ use super::place::Place;
 use super::sql::Db;
 
 /// "Celr": says that a file is ours.
-const APPLICATION: i64 = 0x4365_6C72;
+pub(super) const APPLICATION: i64 = 0x4365_6C72;
 
 /// One step of the database's form, up and down.
 struct Migration {
@@ -23,6 +23,11 @@ const MIGRATIONS: [Migration; 1] = [Migration {
     up: include_str!("../../migrations/sqlite-broker/1_tables.up.sql"),
     down: include_str!("../../migrations/sqlite-broker/1_tables.down.sql"),
 }];
+
+/// Returns the newest version that is known here.
+pub(super) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
 
 /// For the connection that writes: its pages stay in memory, it never checkpoints by itself.
 const WRITING: &str = "PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
@@ -96,7 +101,7 @@ impl From<diesel::result::Error> for Attempt {
 fn prepare(db: &mut Db, path: &Path) -> Result<(), Attempt> {
     let application = db.number("PRAGMA application_id")?;
     let version = db.number("PRAGMA user_version")?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = known();
     let tables = db.number("SELECT count(*) FROM sqlite_schema")?;
     let path = path.to_owned();
     if application != APPLICATION && (application != 0 || tables > 0) {
@@ -146,7 +151,7 @@ pub(super) fn migrate_down(place: &Place, to: usize) -> Result<(), OpenError> {
 }
 
 /// Dresses what SQLite said.
-fn refused(path: &Path, message: &str) -> OpenError {
+pub(super) fn refused(path: &Path, message: &str) -> OpenError {
     let (path, detail) = (path.to_owned(), message.to_owned());
     match trouble(message) {
         Trouble::Damaged => OpenError::Damaged { path, detail },

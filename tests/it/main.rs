@@ -4,11 +4,19 @@
 
 mod cli_dead;
 mod cli_dead_support;
+mod cli_doctor;
 mod cli_enqueue;
+mod cli_init;
 mod cli_look;
+mod cli_migrate;
 mod cli_support;
+mod crash;
+mod daemon;
+mod demo;
 mod examples;
+mod faults;
 mod golden;
+mod life_cycle;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;

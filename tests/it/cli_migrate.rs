@@ -1,0 +1,107 @@
+//! `celeriac migrate`: what is there, what is missing, up and down again.
+
+use celeriac::sqlite::SqliteBroker;
+
+use crate::cli_dead_support::Site;
+
+/// Returns `part state` of each line.
+fn states(site: &Site, line: &str) -> Vec<String> {
+    let ran = site.run(&format!("{line} --json")).expect(0);
+    let word = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap().to_owned();
+    let lines = ran.json();
+    lines
+        .iter()
+        .map(|line| format!("{} {}", word(line, "part"), word(line, "state")))
+        .collect()
+}
+
+#[test]
+fn a_broken_file_is_an_outage_with_a_word_to_do() {
+    let site = Site::new();
+    std::fs::create_dir(site.data()).unwrap();
+    std::fs::write(
+        site.data().join("broker.db"),
+        b"this is no database at all, not one bit",
+    )
+    .unwrap();
+    let ran = site.run("migrate").expect(69);
+    assert!(ran.err.contains("damaged or no database"), "{}", ran.err);
+    site.run("migrate --status").expect(69);
+}
+
+#[test]
+fn looking_makes_nothing_and_migrating_makes_everything() {
+    let site = Site::new();
+    assert_eq!(
+        states(&site, "migrate --status"),
+        ["broker missing", "store missing"]
+    );
+    assert!(!site.data().exists());
+    assert_eq!(
+        states(&site, "migrate"),
+        ["broker migrated", "store applied", "store applied"]
+    );
+    assert_eq!(
+        states(&site, "migrate --status"),
+        ["broker up to date", "store applied", "store applied"]
+    );
+    assert_eq!(
+        states(&site, "migrate"),
+        ["broker up to date", "store up to date"]
+    );
+}
+
+/// Goal: an older broker is seen as such and brought up; the store goes down one step and up again.
+#[tokio::test]
+async fn what_is_pending_is_shown_and_the_last_migration_can_be_undone() {
+    let site = Site::new();
+    site.run("migrate").expect(0);
+    SqliteBroker::migrate_down(&site.data(), 0).unwrap();
+    assert_eq!(states(&site, "migrate --status")[0], "broker pending");
+
+    let refused = site.run("migrate --rollback").expect(64);
+    assert!(refused.err.contains("--yes"), "{}", refused.err);
+    assert_eq!(states(&site, "migrate --rollback --yes"), ["store undone"]);
+    assert_eq!(
+        states(&site, "migrate --status"),
+        ["broker pending", "store applied", "store pending"]
+    );
+    assert_eq!(
+        states(&site, "migrate"),
+        ["broker migrated", "store applied"]
+    );
+    let audit = site.store().await.audit(None, 10).await.unwrap();
+    assert_eq!(audit.len(), 1, "the older entries went with their table");
+    assert_eq!(audit[0].entry.action, "store.migrate");
+
+    for _ in 0..2 {
+        site.run("migrate --rollback --yes").expect(0);
+    }
+    let ran = site.run("migrate --rollback --yes").expect(64);
+    assert!(ran.err.contains("no migration"), "{}", ran.err);
+}
+
+#[test]
+fn a_newer_broker_is_left_alone() {
+    let site = Site::new();
+    site.run("migrate").expect(0);
+    let path = site.data().join("broker.db");
+    newer(&path);
+    assert_eq!(states(&site, "migrate --status")[0], "broker newer");
+    let ran = site.run("migrate").expect(69);
+    assert!(ran.err.contains("run the newer version"), "{}", ran.err);
+    let doctor = site.run("doctor").expect(69);
+    assert!(
+        doctor.out.contains("run the newer version"),
+        "{}",
+        doctor.out
+    );
+}
+
+fn newer(path: &std::path::Path) {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::prelude::*;
+
+    let mut db = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    db.batch_execute("PRAGMA user_version = 99").unwrap();
+}
