@@ -3,8 +3,8 @@
 //! One allocation per attempt, shared by the task's code, the consumer that polls it and the watchdog that may end it.
 //! The flags only ever go one way, so they may be read at any time from any thread.
 
-use std::any::{Any, TypeId, type_name};
-use std::collections::{BTreeMap, HashMap};
+use std::any::type_name;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use slog::{Logger, o};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::blocking::{BlockingError, BlockingPool};
+use crate::blocking::BlockingError;
 use crate::envelope::Envelope;
 use crate::frame::{FrameLimits, Opened};
 use crate::header::Header;
@@ -23,56 +23,11 @@ use crate::ids::{QueueName, TaskId, TaskName, WorkerId};
 use crate::panics::SharedPanic;
 use crate::policy::Limits;
 use crate::producer::Producer;
-use crate::time::{Clock, Timestamp};
+use crate::time::Timestamp;
 
-/// What all attempts of a process share.
-#[derive(Clone, Debug)]
-pub struct WorkerContext {
-    /// The process.
-    pub worker: WorkerId,
-    /// Values that the program registered, one per type.
-    pub state: AppState,
-    /// Where blocking work runs.
-    pub blocking: BlockingPool,
-    /// The logger whose children attempts get.
-    pub log: Logger,
-    /// Where time comes from.
-    pub clock: Arc<dyn Clock>,
-    /// What enqueues follow-up tasks.
-    pub producer: Producer,
-    /// The bounds of frames.
-    pub limits: FrameLimits,
-}
+mod worker;
 
-/// Values shared by all tasks of a program, one per type.
-#[derive(Clone, Default)]
-pub struct AppState {
-    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-}
-
-impl AppState {
-    /// Adds a value; a second one of the same type replaces the first.
-    pub fn insert<S: Send + Sync + 'static>(&mut self, value: S) {
-        self.values.insert(TypeId::of::<S>(), Arc::new(value));
-    }
-
-    /// Returns the value of a type.
-    #[must_use]
-    pub fn get<S: Send + Sync + 'static>(&self) -> Option<&S> {
-        self.values.get(&TypeId::of::<S>())?.downcast_ref()
-    }
-}
-
-impl std::fmt::Debug for AppState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AppState({} values)", self.values.len())
-    }
-}
-
-/// No value of this type was registered with the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no state of type `{0}` is registered; add it with `App::state`")]
-pub struct MissingState(&'static str);
+pub use worker::{AppState, MissingState, WorkerContext};
 
 /// A delivery whose frame was opened: everything needed to run it, retry it or bury it.
 #[derive(Clone, Debug)]

@@ -9,9 +9,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 use crate::ids::QueueName;
+
+mod seat;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use seat::Seat;
 
 /// How a queue takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ impl Default for QueueShare {
 #[derive(Clone, Debug)]
 pub struct Permits {
     shared: Arc<Mutex<Shared>>,
+    /// Rung when permits came back after a queue was found to have no room.
+    freed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -46,6 +53,8 @@ struct Shared {
     queues: HashMap<QueueName, Queue>,
     seats: HashMap<u64, Account>,
     next_seat: u64,
+    /// Somebody wants to know when permits come back.
+    watched: bool,
 }
 
 /// What one seat has. It stays while the seat's thread is blocked, so that others can dispose of it.
@@ -67,18 +76,6 @@ struct Queue {
     waiting: HashMap<u64, Arc<Notify>>,
 }
 
-/// The part of one consumer. Gives everything back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    permits: Permits,
-    queue: QueueName,
-    id: u64,
-    wake: Arc<Notify>,
-    held: usize,
-    prefetched: usize,
-    waiting: bool,
-}
-
 impl Permits {
     /// Creates `total` permits (0 counts as 1) and room for `max_prefetched` deliveries that wait for one.
     #[must_use]
@@ -96,9 +93,11 @@ impl Permits {
             queues,
             seats: HashMap::new(),
             next_seat: 0,
+            watched: false,
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
+            freed: Arc::default(),
         }
     }
 
@@ -107,6 +106,29 @@ impl Permits {
     pub fn totals(&self) -> (usize, usize) {
         let shared = self.lock();
         (shared.total, shared.free)
+    }
+
+    /// Returns whether another task of a queue could start here: a permit is free, or the queue has less than its share
+    /// and the others will make room.
+    pub(crate) fn has_room(&self, name: &QueueName) -> bool {
+        let mut shared = self.lock();
+        let room = shared.queues.get(name).is_none_or(|queue| {
+            let claim = shared.free > 0 || queue.active < shared.share(queue);
+            claim && queue.active < queue.cap(shared.total)
+        });
+        shared.watched |= !room;
+        room
+    }
+
+    /// Completes when permits came back since a queue was found to have no room.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    fn tell_freed(&self, shared: &mut Shared) {
+        if std::mem::take(&mut shared.watched) {
+            self.freed.notify_one();
+        }
     }
 
     /// Makes a seat for a consumer of `queue` on the thread `group`.
@@ -174,6 +196,7 @@ impl Permits {
         }
         if any {
             shared.wake_next();
+            self.tell_freed(&mut shared);
         }
     }
 
@@ -235,8 +258,12 @@ impl Shared {
         if !contended {
             return None;
         }
+        Some(self.share(self.queues.get(name)?))
+    }
+
+    /// Returns the weighted share of a queue among those that take part now.
+    fn share(&self, own: &Queue) -> usize {
         let takes_part = |queue: &&Queue| queue.active > 0 || !queue.waiting.is_empty();
-        let own = self.queues.get(name)?;
         let mut weights: u64 = self
             .queues
             .values()
@@ -247,7 +274,7 @@ impl Shared {
             weights += u64::from(own.share.weight);
         }
         let share = self.total as u64 * u64::from(own.share.weight) / weights.max(1);
-        Some(usize::try_from(share).unwrap_or(usize::MAX).max(1))
+        usize::try_from(share).unwrap_or(usize::MAX).max(1)
     }
 
     /// Wakes seats of the waiting queue that is furthest behind; each tries for itself.
@@ -263,139 +290,3 @@ impl Shared {
         }
     }
 }
-
-impl Seat {
-    /// Takes up to `want` permits; returns how many it got. A seat that got none is woken when some came back.
-    pub(crate) fn acquire(&mut self, want: usize) -> usize {
-        if want == 0 {
-            self.stop_waiting();
-            return 0;
-        }
-        let mut shared = self.permits.lock();
-        if shared.is_written_off(self.id) {
-            return 0;
-        }
-        let granted = shared.grant(&self.queue, want);
-        shared.free -= granted;
-        let waits = granted == 0;
-        if let Some(account) = shared.seats.get_mut(&self.id) {
-            account.held += granted;
-        }
-        if let Some(queue) = shared.queues.get_mut(&self.queue) {
-            queue.active += granted;
-            if waits {
-                queue.waiting.insert(self.id, Arc::clone(&self.wake));
-            } else if self.waiting {
-                queue.waiting.remove(&self.id);
-            }
-        }
-        if granted > 0 && shared.free > 0 {
-            // Whoever is next may have been woken by the same return and found this one in its way.
-            shared.wake_next();
-        }
-        drop(shared);
-        self.waiting = waits;
-        self.held += granted;
-        granted
-    }
-
-    /// Gives `count` permits back.
-    pub(crate) fn release(&mut self, count: usize) {
-        let count = count.min(self.held);
-        if count == 0 {
-            return;
-        }
-        self.held -= count;
-        let mut shared = self.permits.lock();
-        if shared.is_written_off(self.id) {
-            return;
-        }
-        shared.free += count;
-        if let Some(account) = shared.seats.get_mut(&self.id) {
-            account.held -= count;
-        }
-        if let Some(queue) = shared.queues.get_mut(&self.queue) {
-            queue.active -= count;
-        }
-        shared.wake_next();
-    }
-
-    /// Takes up to `want` places for deliveries that wait for a permit; returns how many it got.
-    pub(crate) fn reserve(&mut self, want: usize) -> usize {
-        if want == 0 {
-            return 0;
-        }
-        let mut shared = self.permits.lock();
-        if shared.is_written_off(self.id) {
-            return 0;
-        }
-        let granted = want.min(shared.max_prefetched.saturating_sub(shared.prefetched));
-        shared.prefetched += granted;
-        if let Some(account) = shared.seats.get_mut(&self.id) {
-            account.prefetched += granted;
-        }
-        self.prefetched += granted;
-        granted
-    }
-
-    /// Gives `count` places back.
-    pub(crate) fn unreserve(&mut self, count: usize) {
-        let count = count.min(self.prefetched);
-        if count == 0 {
-            return;
-        }
-        self.prefetched -= count;
-        let mut shared = self.permits.lock();
-        if shared.is_written_off(self.id) {
-            return;
-        }
-        shared.prefetched -= count;
-        if let Some(account) = shared.seats.get_mut(&self.id) {
-            account.prefetched -= count;
-        }
-    }
-
-    /// Returns how many permits it holds.
-    pub(crate) fn held(&self) -> usize {
-        self.held
-    }
-
-    /// Returns how many places for waiting deliveries it holds.
-    pub(crate) fn reserved(&self) -> usize {
-        self.prefetched
-    }
-
-    /// Returns whether another queue waits for a permit: then permits are given back rather than kept for the next task.
-    pub(crate) fn is_contended(&self) -> bool {
-        self.permits.lock().fair_share(&self.queue).is_some()
-    }
-
-    /// Completes when permits came back that this seat may try for.
-    pub(crate) fn available(&self) -> Notified<'_> {
-        self.wake.notified()
-    }
-
-    /// Says that it wants no permit now.
-    pub(crate) fn stop_waiting(&mut self) {
-        if self.waiting {
-            self.waiting = false;
-            let mut shared = self.permits.lock();
-            if let Some(queue) = shared.queues.get_mut(&self.queue) {
-                queue.waiting.remove(&self.id);
-            }
-            shared.wake_next();
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.stop_waiting();
-        self.release(self.held);
-        self.unreserve(self.prefetched);
-        self.permits.lock().seats.remove(&self.id);
-    }
-}
-
-#[cfg(test)]
-mod tests;

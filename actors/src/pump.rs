@@ -15,26 +15,26 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use slog::{debug, error, info, warn};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::consumer::{ConsumerSetup, Control, Mode};
 use crate::context::{Abort, AttemptContext, Job};
-use crate::envelope::Envelope;
-use crate::execution::{Admission, Admitted, Conclusion, Ended, admit, conclude};
 use crate::flight::{Flight, Landed};
 use crate::ids::TaskId;
-use crate::lease::{Exchanged, MAX_BATCH, Outcome};
+use crate::lease::{MAX_BATCH, Outcome};
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
 use crate::registry::Kind;
 use crate::runner::AttemptEnd;
-use crate::time::{Timestamp, millis};
 
-/// How many jobs are looked at before the loop returns to its other duties.
-const TURN: usize = 256;
+mod landing;
+mod replies;
+
+/// How many attempts may end before the loop returns to its other duties and lets others have the thread: the actors it
+/// feeds, and the ping that shows that the thread is not blocked.
+const TURN: usize = 64;
 
 /// Numbers attempts within the process; 0 is nobody.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -85,6 +85,7 @@ pub(crate) struct Pump {
     revoked: HashSet<TaskId>,
     revocations: u64,
     landed_since_call: usize,
+    landed_in_all: usize,
     rng: StdRng,
 }
 
@@ -121,12 +122,14 @@ impl Pump {
             revoked: HashSet::new(),
             revocations: 0,
             landed_since_call: 0,
+            landed_in_all: 0,
             rng: StdRng::from_rng(&mut rand::rng()),
         }
     }
 
     /// Runs until it is drained or cannot go on.
     pub(crate) async fn run(mut self) -> PumpExit {
+        let mut turn = 0;
         loop {
             self.heed_control();
             self.launch();
@@ -136,8 +139,15 @@ impl Pump {
                 return PumpExit::Drained;
             }
             let step = self.next_step().await;
+            let before = self.landed_in_all;
             if let Err(error) = self.apply(step) {
                 return PumpExit::Failed(error);
+            }
+            turn += 1 + self.landed_in_all.wrapping_sub(before);
+            if turn >= TURN {
+                // Under load there is always something to do at once: without this the loop would never pause.
+                turn = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -365,197 +375,5 @@ impl Pump {
             .reserved()
             .saturating_sub(self.waiting.len() + self.suspects.len());
         self.idle_permits() + room
-    }
-
-    fn answered(&mut self, answer: Answer) -> Result<(), BrokerError> {
-        match answer {
-            Answer::Opened(Ok(())) => {
-                self.open = true;
-                self.line.table.set_opened();
-            }
-            Answer::Exchanged(Ok(reply)) => {
-                self.line.table.set_outstanding(None);
-                self.line
-                    .table
-                    .add(reply.deliveries.iter().map(|delivery| delivery.tag));
-                if reply.revocations == self.revocations {
-                    self.receive(reply);
-                } else {
-                    self.pending = Some(self.line.revocations(&self.setup.link, Some(reply)));
-                }
-            }
-            Answer::Revocations(reply, Ok((version, revoked))) => {
-                self.revocations = version;
-                self.revoked = revoked.into_iter().collect();
-                self.cancel_revoked();
-                if let Some(reply) = reply {
-                    self.receive(reply);
-                }
-            }
-            Answer::Opened(Err(BrokerError::Gone))
-            | Answer::Exchanged(Err(BrokerError::Gone))
-            | Answer::Revocations(_, Err(BrokerError::Gone)) => self.reopen(),
-            Answer::Opened(Err(error))
-            | Answer::Exchanged(Err(error))
-            | Answer::Revocations(_, Err(error)) => return Err(error),
-            Answer::Closed => self.closed = true,
-        }
-        Ok(())
-    }
-
-    /// Takes in a reply: notes what was stale, and admits or settles each delivery.
-    fn receive(&mut self, reply: Exchanged) {
-        if !reply.stale.is_empty() {
-            self.setup.stale(reply.stale.len());
-        }
-        self.hungry = reply.more || std::mem::take(&mut self.look_again);
-        for delivery in reply.deliveries {
-            self.admit(delivery.tag, delivery.frame, reply.now);
-        }
-    }
-
-    fn admit(&mut self, tag: u64, frame: Vec<u8>, now: Timestamp) {
-        let setup = Arc::clone(&self.setup);
-        let admission = Admission {
-            now,
-            revoked: &self.revoked,
-            limits: &setup.worker.limits,
-            unknown_grace: setup.unknown_grace,
-        };
-        let kind_of = |envelope: &Envelope| setup.kinds.get(&envelope.task).cloned();
-        match admit(frame, &admission, kind_of) {
-            Admitted::Job(job, kind) => {
-                let line = if job.header.is_suspect() {
-                    &mut self.suspects
-                } else {
-                    &mut self.waiting
-                };
-                line.push_back(Ready { tag, job, kind });
-            }
-            Admitted::Settle(outcome) => {
-                if self.line.table.finish(tag) {
-                    self.setup.settled_unstarted(&outcome);
-                    self.line.table.settle(tag, outcome);
-                }
-            }
-        }
-    }
-
-    fn cancel_revoked(&mut self) {
-        for (_, context) in self.line.table.running() {
-            if self.revoked.contains(&context.id()) {
-                context.cancel();
-            }
-        }
-        for line in [&mut self.waiting, &mut self.suspects] {
-            for ready in std::mem::take(line) {
-                let (tag, header) = (ready.tag, ready.job.header);
-                if !self.revoked.contains(&header.id) {
-                    line.push_back(ready);
-                } else if self.line.table.finish(tag) {
-                    let outcome = crate::execution::cancelled(&header);
-                    self.line.table.settle(tag, outcome);
-                }
-            }
-        }
-    }
-
-    /// The broker closed the incarnation: what was held is somebody else's now. Starts over with a new one.
-    fn reopen(&mut self) {
-        if self.line.table.set_gone() {
-            info!(self.setup.log, "incarnation was closed by the broker; opening a new one";
-                "incarnation" => %self.line.incarnation.id);
-        }
-        for (_, context) in self.line.table.running() {
-            context.abort(Abort::Released);
-        }
-        self.setup.gauge.remove_table(&self.line.table);
-        self.waiting.clear();
-        self.suspects.clear();
-        self.lingering.clear();
-        self.seat.unreserve(self.seat.reserved());
-        self.line = self.setup.new_line();
-        self.setup.gauge.add_table(Arc::clone(&self.line.table));
-        self.open = false;
-        self.hungry = true;
-        if self.control.mode() == Mode::Running {
-            self.pending = Some(self.line.open(&self.setup.link));
-        }
-    }
-
-    /// Takes in an attempt that ended.
-    fn land(&mut self, landed: Landed) {
-        self.landed_since_call += 1;
-        let Landed {
-            tag,
-            context,
-            kind,
-            end,
-            table,
-        } = landed;
-        let ours = table.finish(tag) && Arc::ptr_eq(&table, &self.line.table);
-        if !ours {
-            return;
-        }
-        if matches!(end, AttemptEnd::Aborted)
-            && context.aborted() == Some(Abort::Released)
-            && context.is_blocking()
-            && self.control.mode() != Mode::Running
-        {
-            self.lingering.push(tag);
-            return;
-        }
-        if let Some(outcome) = self.conclude(end, &context, &kind) {
-            self.line.table.settle(tag, outcome);
-        }
-    }
-
-    fn conclude(
-        &mut self,
-        end: AttemptEnd,
-        context: &AttemptContext,
-        kind: &Kind,
-    ) -> Option<Outcome> {
-        let setup = Arc::clone(&self.setup);
-        let ended = Ended {
-            job: context.job(),
-            limits: context.limits(),
-            policy: &kind.policy,
-            has_output: kind.has_output,
-            aborted: context.aborted(),
-            worker: setup.worker.worker.as_str(),
-            now: setup.worker.clock.now(),
-            elapsed: context.elapsed(),
-            frame_limits: &setup.worker.limits,
-        };
-        let conclusion = conclude(end, &ended, &mut self.rng)?;
-        log_end(&setup, context, &conclusion);
-        setup.ended(context, &conclusion, ended.elapsed);
-        Some(conclusion.outcome)
-    }
-}
-
-/// Logs how an attempt ended: what needs nobody at debug level, what is tried again as a warning, what died as an error.
-fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
-    let log = &setup.log;
-    let (id, task, attempt) = (context.id(), context.task(), context.number());
-    let ms = millis(context.elapsed());
-    let why = end.error.as_deref();
-    match &end.outcome {
-        Outcome::Succeed { .. } => {
-            debug!(log, "task succeeded"; "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
-        }
-        Outcome::Retry { delay, .. } => {
-            warn!(log, "attempt failed; it is tried again"; "error" => why, "retry_in_ms" => millis(*delay),
-                "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
-        }
-        Outcome::Bury { reason, .. } => {
-            error!(log, "task died"; "reason" => %reason, "error" => why,
-                "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
-        }
-        Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {
-            info!(log, "attempt was undone"; "elapsed_ms" => ms, "attempt" => attempt,
-                "id" => %id, "task" => %task);
-        }
     }
 }

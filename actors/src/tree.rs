@@ -34,7 +34,8 @@ use crate::registry::Registry;
 use crate::supervisor::{RestartChild, Root};
 
 mod build;
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(feature = "testkit")]
+#[cfg(test)]
 mod tests;
 
 use build::{Builder, LaneRefs};

@@ -1,18 +1,21 @@
 //! The waker: the one place of the process that waits for the broker's bells, and passes each to who can act on it.
 //!
 //! A token for a queue goes to one consumer, on a lane whose thread is free if there is one; a fetch that leaves tasks
-//! behind rings again, so a burst reaches every consumer without waking all of them for a single task. The net under it:
-//! at each timeout one consumer of every queue looks by itself.
+//! behind rings again, so a burst reaches every consumer without waking all of them for a single task. A process does not
+//! listen for a queue that it has no room for: that token is another's. The net under it: at each timeout one consumer
+//! of every queue looks by itself.
 
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
 use rand::RngExt;
+use slog::{Logger, debug};
 
 use crate::ids::QueueName;
 use crate::lane::LaneSeat;
 use crate::line::Link;
 use crate::messages::{DeadArrived, DueChanged, Look, LookAt};
+use crate::permits::Permits;
 use crate::ports::Wake;
 use crate::reference::Ref;
 
@@ -33,6 +36,8 @@ pub(crate) struct Waker {
     pub(crate) bells: Vec<QueueBells>,
     pub(crate) scheduler: Ref<DueChanged>,
     pub(crate) dead_letter: Option<Ref<DeadArrived>>,
+    pub(crate) permits: Permits,
+    pub(crate) log: Logger,
 }
 
 impl Actor for Waker {
@@ -46,27 +51,52 @@ impl Actor for Waker {
 
 impl Waker {
     async fn listen(self) {
-        let queues: Vec<QueueName> = self.bells.iter().map(|bell| bell.queue.clone()).collect();
         let mut turn = 0_usize;
         loop {
+            let (listening, full) = self.split();
             let net = NET.mul_f64(rand::rng().random_range(0.8..=1.0));
-            let wakes = self
-                .link
-                .insist(|| self.link.broker.wait(&queues, net))
-                .await;
+            let waiting = self.link.insist(|| self.link.broker.wait(&listening, net));
             turn = turn.wrapping_add(1);
+            let wakes = tokio::select! {
+                biased;
+                wakes = waiting => wakes,
+                () = self.permits.freed(), if !full.is_empty() => continue,
+            };
             match wakes {
                 Ok(wakes) if !wakes.is_empty() => {
-                    wakes.into_iter().for_each(|wake| self.pass(wake, turn));
+                    for wake in wakes {
+                        self.pass_or_hand_on(wake, turn).await;
+                    }
                 }
                 // The timeout, or a broker that cannot ring: everybody looks once.
                 Ok(_) | Err(_) => {
-                    for queue in &queues {
-                        self.pass(Wake::Ready(queue.clone()), turn);
+                    for bell in &self.bells {
+                        self.pass(Wake::Ready(bell.queue.clone()), turn);
+                    }
+                    for queue in full {
+                        self.pass(Wake::Revoked(queue), turn);
                     }
                 }
             }
         }
+    }
+
+    /// Returns the queues that there is room for, and those there is none for: their bells are for other processes.
+    fn split(&self) -> (Vec<QueueName>, Vec<QueueName>) {
+        let queues = self.bells.iter().map(|bell| bell.queue.clone());
+        queues.partition(|queue| self.permits.has_room(queue))
+    }
+
+    /// Passes one bell on, to another process if this one has filled up meanwhile.
+    async fn pass_or_hand_on(&self, wake: Wake, turn: usize) {
+        if let Wake::Ready(queue) = &wake
+            && !self.permits.has_room(queue)
+            && let Err(error) = self.link.broker.ring(queue).await
+        {
+            // Others look by themselves now and then.
+            debug!(self.log, "cannot hand a bell on"; "queue" => %queue, "error" => %error);
+        }
+        self.pass(wake, turn);
     }
 
     /// Passes one bell on. A full mailbox or a child that restarts needs no bell: it looks by itself.

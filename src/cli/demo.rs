@@ -77,12 +77,12 @@ async fn play(stage: &mut Stage) -> anyhow::Result<Report> {
     stage.revive(&plan).await?;
     stage.poison(&mut plan).await?;
     let mut wrong = verify::ends(stage, &plan).await?;
-    let workers = stage.client.broker().workers().await?;
+    let tree = stage.tree().await?;
     wrong.extend(stage.stop().await?);
     let queues = stage.client.broker().queues().await?;
     let (dead, letters) = stage.dead().await?;
     Ok(Report {
-        workers,
+        tree,
         audit: Audit::of(&queues),
         queues,
         dead,

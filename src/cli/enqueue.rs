@@ -287,7 +287,7 @@ impl Work<'_> {
             let line = serde_json::json!({ "line": number, "error": error });
             output::complain(&line.to_string());
         } else {
-            output::complain(&format!("line {number}: {}", super::text::plain(error)));
+            output::complain(&format!("line {number}: {}", output::plain(error)));
         }
     }
 

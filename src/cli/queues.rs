@@ -16,7 +16,7 @@ use crate::config::Config;
 
 pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
-    let broker = session.broker(None)?;
+    let broker = session.existing_broker()?;
     let queues = Session::block_on(Session::insist(|| read(&*broker, &session.config)))??;
     let audit = Audit::of(&queues);
     if session.json {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Failure};
 use super::queues::{self, Audit};
 use super::session::Session;
-use super::text::{count, span, when};
+use super::text::{span, when};
 use super::workers::{self, Worker};
 use super::{Global, output};
 use crate::app::App;
@@ -20,7 +20,7 @@ const MAX_RUNNING: usize = 20;
 
 pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
-    let broker = session.broker(None)?;
+    let broker = session.existing_broker()?;
     let looked = Session::insist(|| look(&*broker, &session.config));
     let status = Session::block_on(looked)??;
     let now = SystemClock.now();
@@ -139,7 +139,10 @@ impl Status {
         let head = ["RUNNING", "ID", "QUEUE", "ATTEMPT", "FOR", "WORKER", ""];
         let mut text = output::table(&head, &shown);
         if more > 0 {
-            text.push_str(&format!("\n… and {} more", count(more as u64, "attempt")));
+            text.push_str(&format!(
+                "\n… and {} more",
+                output::counted(more as u64, "attempt")
+            ));
         }
         Some(text)
     }

@@ -57,7 +57,7 @@ pub(crate) fn run(command: &TaskCommand, global: &Global, app: &App) -> Result<E
     if let Some(queue) = &args.queue {
         known_queue(&session.config, queue).map_err(Failure::usage)?;
     }
-    let broker = session.broker(None)?;
+    let broker = session.existing_broker()?;
     let hunt = Hunt {
         id,
         broker: &*broker,

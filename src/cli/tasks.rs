@@ -50,7 +50,7 @@ pub(crate) fn run(args: &TasksArgs, global: &Global, app: &App) -> Result<Exit, 
     if let Some(queue) = &args.queue {
         known_queue(&session.config, queue).map_err(Failure::usage)?;
     }
-    let broker = session.broker(None)?;
+    let broker = session.existing_broker()?;
     let listing = Session::block_on(Listing::read(args, &*broker, session.limits()))??;
     if session.json {
         listing

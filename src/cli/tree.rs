@@ -24,7 +24,7 @@ pub(crate) struct TreeArgs {
 
 pub(crate) fn run(args: &TreeArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
-    let broker = session.broker(None)?;
+    let broker = session.existing_broker()?;
     let workers = Session::block_on(Session::insist(|| workers::read(&*broker)))??;
     let workers = match &args.worker {
         Some(name) => vec![choose(workers, name).map_err(Failure::usage)?],

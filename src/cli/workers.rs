@@ -4,7 +4,8 @@ use celeriac_actors::ports::{Broker, BrokerError, WorkerRecord};
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::text::{plain, span};
+use super::output::plain;
+use super::text::span;
 use crate::runtime::WorkerDetail;
 
 /// One worker.

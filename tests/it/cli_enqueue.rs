@@ -83,7 +83,8 @@ fn mistakes_are_named_before_anything_is_sent() {
             said(&output)
         );
     }
-    assert_eq!(place.json(&["queues", "--json"])["audit"]["came"], 0);
+    place.lines(&["enqueue", "a.b"]);
+    assert_eq!(place.json(&["queues", "--json"])["audit"]["came"], 1);
 }
 
 #[test]

@@ -7,6 +7,17 @@ use crate::cli_support::{Place, code, said};
 #[test]
 fn an_empty_place_says_so() {
     let place = Place::new();
+    for look in [&["status"][..], &["queues"], &["tree"], &["tasks"]] {
+        let output = place.run(look);
+        assert_eq!(code(&output), 69, "{look:?}");
+        assert!(
+            said(&output).contains("there is no broker in"),
+            "{}",
+            said(&output)
+        );
+    }
+    let nothing = place.feed(&["enqueue", "--jsonl", "-"], b"");
+    assert_eq!(String::from_utf8_lossy(&nothing.stdout), "0 accepted\n");
     assert!(place.lines(&["tree"])[0].starts_with("no worker has been seen"));
     assert_eq!(place.lines(&["tasks"]), ["no task found"]);
     let status = place.json(&["status", "--json"]);

@@ -96,8 +96,12 @@ impl Place {
         };
         let pid = daemon.child.id();
         self.until("the daemon is ready", || {
-            let status = self.json(&["status", "--json"]);
-            let workers = status["workers"].as_array().unwrap();
+            let output = self.run(&["status", "--json"]);
+            // Before it has made its broker there is none to ask.
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let Some(workers) = status["workers"].as_array() else {
+                return false;
+            };
             workers
                 .iter()
                 .any(|worker| worker["pid"] == pid && worker["alive"] == true)

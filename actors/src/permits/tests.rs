@@ -141,3 +141,18 @@ fn nobody_waits_for_the_seat_of_a_blocked_thread() {
         "it tries again by itself"
     );
 }
+
+#[test]
+fn a_queue_has_room_while_it_can_claim_a_permit() {
+    let permits = Permits::new(4, 8, &[]);
+    let (mut a, b) = (permits.seat(&queue("a"), 1), permits.seat(&queue("b"), 1));
+    assert!(permits.has_room(&queue("a")) && permits.has_room(&queue("b")));
+    assert_eq!(acquire_all(&mut a, 4), 4);
+    assert!(!permits.has_room(&queue("a")), "it has everything");
+    assert!(permits.has_room(&queue("b")), "its share is due to it");
+    assert!(permits.freed().now_or_never().is_none());
+    a.release(1);
+    assert!(permits.freed().now_or_never().is_some());
+    assert!(permits.has_room(&queue("a")));
+    drop(b);
+}

@@ -240,6 +240,15 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     async fn wait(&self, queues: &[QueueName], timeout: Duration)
     -> Result<Vec<Wake>, BrokerError>;
 
+    /// Wakes somebody else who waits for `queue`, if it has ready tasks: from one who was woken and has no room for them.
+    /// A broker whose bells wake everybody has nothing to do.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`]: others look by themselves now and then.
+    async fn ring(&self, _queue: &QueueName) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
     /// Reads at most `limit` dead tasks of all queues, oldest burial first. Removes nothing.
     ///
     /// # Errors

@@ -228,6 +228,8 @@ impl Builder {
             bells: self.queues().into_iter().map(bell).collect(),
             scheduler: scheduler.reference::<DueChanged>(),
             dead_letter: dead_letter.cloned(),
+            permits: self.permits.clone(),
+            log: self.log.clone(),
         }
     }
 

@@ -1,20 +1,24 @@
 //! What the demo prints at its end: the tree, the queues, the dead letters, the audit.
 
+use std::collections::BTreeMap;
+
 use celeriac_actors::child::{ChildState, Strategy, TreeNode};
-use celeriac_actors::ports::{DeadLetter, DeadStats, QueueStatus, WorkerRecord};
+use celeriac_actors::failure::cut;
+use celeriac_actors::ids::TaskName;
+use celeriac_actors::ports::{DeadLetter, DeadStats, QueueStatus};
 use serde::Serialize;
 
 use super::audit::Audit;
 use crate::cli::output;
-use crate::runtime::WorkerDetail;
 
-/// How many dead letters are shown.
-const LETTERS: usize = 8;
+/// How much of a failure's message is shown, in bytes.
+const SAID: usize = 90;
 
 /// Everything that is known at the end.
 #[derive(Serialize)]
 pub(super) struct Report {
-    pub(super) workers: Vec<WorkerRecord>,
+    /// Of one worker.
+    pub(super) tree: TreeNode,
     pub(super) queues: Vec<QueueStatus>,
     pub(super) dead: DeadStats,
     pub(super) letters: Vec<DeadLetter>,
@@ -27,11 +31,9 @@ impl Report {
     /// Prints it for people.
     pub(super) fn print(&self) {
         output::line("\nThe tree of one worker");
-        if let Some(tree) = self.workers.iter().find_map(tree_of) {
-            let mut lines = Vec::new();
-            draw(&tree, "", "", &mut lines);
-            lines.iter().for_each(|line| output::line(line));
-        }
+        let mut lines = Vec::new();
+        draw(&self.tree, "", "", &mut lines);
+        lines.iter().for_each(|line| output::line(line));
         output::line("\nThe queues");
         output::line(&queues(&self.queues));
         output::line(&format!("\nThe dead letters ({})", self.dead.total));
@@ -43,41 +45,39 @@ impl Report {
         output::line(&self.audit.to_string());
     }
 
+    /// Letters that tell the same story share a line.
     fn dead_table(&self) -> String {
-        let mut rows: Vec<Vec<String>> = Vec::new();
-        for letter in self.letters.iter().take(LETTERS) {
+        let mut stories: BTreeMap<[String; 4], (usize, String)> = BTreeMap::new();
+        for letter in &self.letters {
+            let task = letter.task.as_ref().map_or("?", TaskName::as_str);
             let last = letter.failures.last();
             let said = last.map_or(letter.note.as_str(), |failure| failure.message.as_str());
-            rows.push(vec![
-                letter.id.to_string().chars().take(13).collect(),
-                letter
-                    .task
-                    .as_ref()
-                    .map_or_else(|| "?".to_owned(), ToString::to_string),
+            let story = [
+                task.to_owned(),
                 letter.reason.to_string(),
                 letter.status.to_string(),
                 letter.attempts.to_string(),
-                said.chars().take(60).collect(),
-            ]);
+            ];
+            let told = stories.entry(story);
+            told.or_insert_with(|| (0, cut(said.to_owned(), SAID))).0 += 1;
         }
-        let head = ["ID", "TASK", "REASON", "STATUS", "ATTEMPTS", "LAST FAILURE"];
-        let mut text = output::table(&head, &rows);
-        let counts = |rows: &[celeriac_actors::ports::StatsRow]| {
-            let parts = rows.iter().map(|row| format!("{} {}", row.count, row.key));
-            parts.collect::<Vec<_>>().join(", ")
-        };
-        text.push_str(&format!("\nby reason: {}", counts(&self.dead.by_reason)));
-        text.push_str(&format!("\nby status: {}", counts(&self.dead.by_status)));
-        text
+        let rows = stories.into_iter().map(|(story, (count, said))| {
+            let count = count.to_string();
+            [count].into_iter().chain(story).chain([said]).collect()
+        });
+        let head = [
+            "COUNT",
+            "TASK",
+            "REASON",
+            "STATUS",
+            "ATTEMPTS",
+            "LAST FAILURE",
+        ];
+        output::table(&head, &rows.collect::<Vec<_>>())
     }
 }
 
-fn tree_of(record: &WorkerRecord) -> Option<TreeNode> {
-    let detail: WorkerDetail = serde_json::from_str(&record.detail).ok()?;
-    Some(detail.tree)
-}
-
-/// Draws a node and what is below it; queue consumers of one lane share a line, for there are many.
+/// Draws a node and what is below it.
 fn draw(node: &TreeNode, lead: &str, below: &str, lines: &mut Vec<String>) {
     let strategy = node.strategy.map_or("", strategy_name);
     let restarts = match node.restarts_total {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use celeriac_actors::child::TreeNode;
 use celeriac_actors::ids::{QueueName, TaskId, WorkerId};
 use celeriac_actors::lease::MAX_BATCH;
 use celeriac_actors::ports::{
@@ -190,6 +191,21 @@ impl Stage {
         Ok(())
     }
 
+    /// Returns the whole tree of a worker, once one is complete.
+    pub(super) async fn tree(&self) -> anyhow::Result<TreeNode> {
+        let started = Instant::now();
+        while started.elapsed() < STOP {
+            for record in self.client.broker().workers().await? {
+                let detail = serde_json::from_str::<WorkerDetail>(&record.detail);
+                if let Some(detail) = detail.ok().filter(|detail| detail.tree.is_complete()) {
+                    return Ok(detail.tree);
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        bail!("no worker's tree is complete")
+    }
+
     /// Stops the workers as an operator would; returns what was wrong with that.
     pub(super) async fn stop(&mut self) -> anyhow::Result<Vec<String>> {
         let started = Instant::now();
@@ -263,7 +279,7 @@ impl Stage {
             self.progress.say(
                 "blocked thread",
                 &format!(
-                    "{} has not given its thread back for {}; a fresh thread took over the rest",
+                    "{} keeps its thread for {} now; what waited behind it was given back",
                     culprit.task,
                     seconds(Duration::from_millis(culprit.elapsed_ms))
                 ),

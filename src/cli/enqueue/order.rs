@@ -10,7 +10,8 @@ use celeriac_actors::producer::{EnqueueError, EnqueueOptions, Prepared, Producer
 use celeriac_actors::registry::Registry;
 use serde_json::{Value, json};
 
-use super::super::text::{brief, plain};
+use super::super::output::plain;
+use super::super::text::brief;
 use super::super::values;
 use super::blame::blame;
 use crate::config::Config;

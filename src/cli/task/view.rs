@@ -10,8 +10,9 @@ use celeriac_actors::time::{Timestamp, millis};
 use serde_json::{Map, Value, json};
 
 use super::super::enqueue::error_of;
+use super::super::output::plain;
 use super::super::search::open;
-use super::super::text::{plain, when};
+use super::super::text::when;
 use super::super::values;
 use super::Found;
 

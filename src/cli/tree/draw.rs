@@ -6,7 +6,8 @@ use celeriac_actors::activity::{LaneActivity, Running};
 use celeriac_actors::child::{ChildState, TreeNode};
 use celeriac_actors::time::Timestamp;
 
-use super::super::text::{brief, count, span, when};
+use super::super::output::counted;
+use super::super::text::{brief, span, when};
 use super::super::workers::Worker;
 
 /// The most attempts that are listed under a lane.
@@ -94,7 +95,7 @@ fn line(node: &TreeNode, now: Timestamp) -> String {
     if node.restarts_total > 0 {
         parts.push(format!(
             "{} ({} in window)",
-            count(node.restarts_total, "restart"),
+            counted(node.restarts_total, "restart"),
             node.restarts_in_window
         ));
     }

@@ -100,6 +100,13 @@ impl Broker for MemoryBroker {
         self.wait_until(timeout, look).await
     }
 
+    async fn ring(&self, queue: &QueueName) -> Reply<()> {
+        self.step(Method::Ring, |state, _| {
+            state.queue(queue).ring();
+            Ok(())
+        })
+    }
+
     async fn take_dead(&self, limit: u32) -> Reply<Vec<DeadTask>> {
         self.step(Method::TakeDead, |state, _| Ok(state.take_dead(limit)))
     }

@@ -19,6 +19,7 @@ pub enum Method {
     Sweep,
     PromoteDue,
     Wait,
+    Ring,
     TakeDead,
     DropDead,
     Revoke,

@@ -88,8 +88,9 @@ fn a_broker_that_is_away_is_waited_for() {
             .until(|| rig.tree().broker_outage().is_none())
             .await;
         assert_eq!(restarts(&rig.tree().inspect()), 0);
-        for line in ["is away; retrying", "is back"] {
-            assert_eq!(rig.probe.logged(line).len(), 1, "{}", rig.probe);
+        for line in ["is away; retrying", "is back away_ms"] {
+            let logged = rig.probe.logged(line);
+            assert_eq!(logged.len(), 1, "{logged:?}");
         }
         rig.stop().await;
     });

@@ -116,7 +116,12 @@ fn two_workers_share_the_work() {
         let starts = |rig: &Rig| rig.probe.count(|event| event.end.is_none());
         let (a, b) = (starts(&first), starts(&second));
         assert_eq!(a + b, 300);
-        assert!(a > 30 && b > 30, "{a} and {b}");
+        assert!(
+            a > 30 && b > 30,
+            "{a} and {b}\n{}\n\n{}",
+            first.probe,
+            second.probe
+        );
         first.stop().await;
         second.stop().await;
     });
@@ -138,7 +143,9 @@ fn ten_thousand_tasks_balance() {
         assert_eq!((counters.outstanding(), queue.held()), (0, 0));
         assert_eq!(
             (counters.released, counters.rescued, counters.stale),
-            (0, 0, 0)
+            (0, 0, 0),
+            "{:?}",
+            rig.probe.logged("thread")
         );
         assert_eq!(rig.probe.count(|event| event.end.is_none()), 10_000);
         assert_eq!(

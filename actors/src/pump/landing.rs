@@ -1,0 +1,94 @@
+//! What a pump makes of the end of an attempt.
+
+use std::sync::Arc;
+
+use slog::{debug, error, info, warn};
+
+use super::Pump;
+use crate::consumer::{ConsumerSetup, Mode};
+use crate::context::{Abort, AttemptContext};
+use crate::execution::{Conclusion, Ended, conclude};
+use crate::flight::Landed;
+use crate::lease::Outcome;
+use crate::registry::Kind;
+use crate::runner::AttemptEnd;
+use crate::time::millis;
+
+impl Pump {
+    /// Takes in an attempt that ended.
+    pub(super) fn land(&mut self, landed: Landed) {
+        self.landed_since_call += 1;
+        self.landed_in_all = self.landed_in_all.wrapping_add(1);
+        let Landed {
+            tag,
+            context,
+            kind,
+            end,
+            table,
+        } = landed;
+        let ours = table.finish(tag) && Arc::ptr_eq(&table, &self.line.table);
+        if !ours {
+            return;
+        }
+        if matches!(end, AttemptEnd::Aborted)
+            && context.aborted() == Some(Abort::Released)
+            && context.is_blocking()
+            && self.control.mode() != Mode::Running
+        {
+            self.lingering.push(tag);
+            return;
+        }
+        if let Some(outcome) = self.conclude(end, &context, &kind) {
+            self.line.table.settle(tag, outcome);
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        end: AttemptEnd,
+        context: &AttemptContext,
+        kind: &Kind,
+    ) -> Option<Outcome> {
+        let setup = Arc::clone(&self.setup);
+        let ended = Ended {
+            job: context.job(),
+            limits: context.limits(),
+            policy: &kind.policy,
+            has_output: kind.has_output,
+            aborted: context.aborted(),
+            worker: setup.worker.worker.as_str(),
+            now: setup.worker.clock.now(),
+            elapsed: context.elapsed(),
+            frame_limits: &setup.worker.limits,
+        };
+        let conclusion = conclude(end, &ended, &mut self.rng)?;
+        log_end(&setup, context, &conclusion);
+        setup.ended(context, &conclusion, ended.elapsed);
+        Some(conclusion.outcome)
+    }
+}
+
+/// Logs how an attempt ended: what needs nobody at debug level, what is tried again as a warning, what died as an error.
+fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
+    let log = &setup.log;
+    let (id, task, attempt) = (context.id(), context.task(), context.number());
+    let ms = millis(context.elapsed());
+    let why = end.error.as_deref();
+    match &end.outcome {
+        Outcome::Succeed { .. } => {
+            debug!(log, "task succeeded"; "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
+        }
+        Outcome::Retry { delay, .. } => {
+            warn!(log, "attempt failed; it is tried again"; "error" => why, "retry_in_ms" => millis(*delay),
+                "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
+        }
+        Outcome::Bury { reason, .. } => {
+            error!(log, "task died"; "reason" => %reason, "error" => why,
+                "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
+        }
+        Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {
+            info!(log, "attempt was undone"; "elapsed_ms" => ms, "attempt" => attempt,
+                "id" => %id, "task" => %task);
+        }
+    }
+}
