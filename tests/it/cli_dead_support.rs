@@ -165,7 +165,7 @@ impl Death {
         envelope.headers = BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]);
         let args = encode_value(&serde_json::json!({ "customer": 7 })).unwrap();
         let limits = FrameLimits::default();
-        let fresh = encode(header.clone(), &envelope, &args, &limits).unwrap();
+        let fresh = encode(header, &envelope, &args, &limits).unwrap();
         let failure = Failure::new(FailureKind::Panic, self.message)
             .with_causes(["the bank said no".to_owned()])
             .with_place(

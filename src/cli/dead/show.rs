@@ -142,7 +142,7 @@ mod tests {
             "  0000  7b 22 61 22 3a 31 7d 00 ff 1b 00 00 00 00 00 00  {\"a\":1}........."
         );
         assert_eq!(lines.len(), 17);
-        assert_eq!(lines[16], "  and 54 more bytes");
+        assert_eq!(lines[16], "  and 54 bytes more");
         assert_eq!(dump(&[]), ["  (nothing)"]);
     }
 }
