@@ -12,7 +12,7 @@ use celeriac_actors::ports::{Broker, BrokerError};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
 use slog::{Logger, error, info, warn};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Global;
 use super::demo_tasks;
@@ -108,10 +108,14 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         Err(failure) => return Err(failure),
     }
     let runtime = Runtime::start(app, options).map_err(|error| Failure::new(Exit::Usage, error))?;
-    info!(log, "runs"; "worker" => %runtime.worker(), "concurrency" => config.concurrency,
-        "durability" => broker.durability().as_str(), "broker" => %config.broker);
-    let burst = args.burst.then_some(broker);
-    Session::block_on(live(&runtime, config.grace, burst, log))?
+    let burst = args.burst.then(|| Arc::clone(&broker));
+    Session::block_on(async {
+        // Heard from now on, so whoever was told that it runs may stop it.
+        let signals = Signals::listen()?;
+        info!(log, "runs"; "worker" => %runtime.worker(), "concurrency" => config.concurrency,
+            "durability" => broker.durability().as_str(), "broker" => %config.broker);
+        live(&runtime, signals, config.grace, burst, log).await
+    })?
 }
 
 /// Opens the broker, again and again while it is away: a daemon waits for its broker and never ends because of it.
@@ -132,29 +136,49 @@ fn open_patiently(
         }
         failures += 1;
         let pause = backoff.delay(failures, &mut rand::rng());
-        Session::block_on(tokio::time::sleep(pause))?;
+        // A timer is made inside the runtime that drives it.
+        Session::block_on(async { tokio::time::sleep(pause).await })?;
+    }
+}
+
+/// The signals that ask for an end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Exit::GaveUp, anyhow::Error::from(error));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
     }
 }
 
 /// Waits for a signal, the end of the work, or the end of the runtime.
 async fn live(
     runtime: &Runtime,
+    mut signals: Signals,
     grace: Duration,
     burst: Option<Arc<dyn Broker>>,
     log: &Logger,
 ) -> Result<Exit, Failure> {
-    let failed = |error| Failure::new(Exit::GaveUp, anyhow::Error::from(error));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let exit = tokio::select! {
         exit = runtime.exited() => exit,
         () = until_done(burst) => runtime.stop(grace).await,
         () = notify_systemd(runtime) => runtime.exited().await,
-        _ = async { tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} } } => {
+        () = signals.next() => {
             info!(log, "told to stop; finishing what runs"; "grace" => %humantime::format_duration(grace));
             let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             let hurry = async {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+                signals.next().await;
                 warn!(log, "told to stop again; giving back what runs");
             };
             runtime.stop_or(grace, hurry).await

@@ -143,8 +143,10 @@ impl Ground {
     pub(crate) async fn ends(&self, handles: &[TaskHandle]) -> Vec<FinalRecord> {
         let mut ends = Vec::new();
         for handle in handles {
-            let end = self.client.outcome(handle, PATIENCE).await;
-            ends.push(end.unwrap_or_else(|error| panic!("{}: {error}", handle.id)));
+            match self.client.outcome(handle, PATIENCE).await {
+                Ok(end) => ends.push(end),
+                Err(error) => panic!("{error}; {:#?}", self.broker().queues().await),
+            }
         }
         ends
     }
