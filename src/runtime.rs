@@ -15,6 +15,7 @@ use celeriac_actors::events::Observer;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, DeadLetters, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
 use celeriac_actors::route::Route;
@@ -47,6 +48,8 @@ pub struct RuntimeOptions {
     pub routes: Vec<Route>,
     /// The bounds of frames.
     pub limits: FrameLimits,
+    /// The bounds of results.
+    pub results: ResultLimits,
     /// How many threads blocking work has.
     pub blocking_threads: usize,
     /// Where it logs.
@@ -92,6 +95,7 @@ impl RuntimeOptions {
             tree,
             routes: celeriac_actors::route::built_in(),
             limits: FrameLimits::default(),
+            results: ResultLimits::default(),
             blocking_threads: 4 * cores,
             log: Logger::root(Discard, o!()),
             clock: Arc::new(SystemClock),
@@ -238,6 +242,7 @@ impl Runtime {
             clock: Arc::clone(&options.clock),
             producer: producer.clone(),
             limits: options.limits,
+            results: options.results,
         });
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));

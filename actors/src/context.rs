@@ -22,7 +22,8 @@ use crate::header::Header;
 use crate::ids::{QueueName, TaskId, TaskName, WorkerId};
 use crate::panics::SharedPanic;
 use crate::policy::Limits;
-use crate::producer::Producer;
+use crate::producer::{EnqueueError, EnqueueOptions, Producer, TaskHandle};
+use crate::task::Task;
 use crate::time::Timestamp;
 
 mod worker;
@@ -274,6 +275,19 @@ impl AttemptContext {
             "task" => self.task().to_string(),
             "queue" => self.queue().to_string(),
         ))
+    }
+
+    /// Enqueues a follow-up task. It is not undone when this attempt fails later, and comes again with its retry.
+    ///
+    /// # Errors
+    /// As [`Producer::enqueue`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn enqueue<T: Task>(&self, task: &T) -> Result<TaskHandle, EnqueueError> {
+        self.producer()
+            .enqueue(task, EnqueueOptions::default())
+            .await
     }
 
     /// Returns what enqueues follow-up tasks.

@@ -16,7 +16,7 @@ use crate::header::Header;
 use crate::ids::TaskId;
 use crate::lease::{FinalRecord, Outcome};
 use crate::panics::PanicReport;
-use crate::policy::{Limits, Policy};
+use crate::policy::{Limits, Policy, ResultLimits};
 use crate::runner::AttemptEnd;
 use crate::state::{DeadReason, TaskState};
 use crate::task::{TaskError, Verdict};
@@ -152,6 +152,8 @@ pub(crate) struct Ended<'a> {
     pub elapsed: Duration,
     /// The bounds of frames.
     pub frame_limits: &'a FrameLimits,
+    /// The bounds of results.
+    pub results: &'a ResultLimits,
 }
 
 /// What the end of an attempt means.
@@ -179,9 +181,7 @@ pub(crate) fn conclude(
     rng: &mut impl Rng,
 ) -> Option<Conclusion> {
     let outcome = match end {
-        AttemptEnd::Returned(Ok(output)) => Outcome::Succeed {
-            result: ended.success(output),
-        },
+        AttemptEnd::Returned(Ok(output)) => return Some(ended.succeeded(output)),
         AttemptEnd::Returned(Err(error)) => return Some(ended.failed(error, rng)),
         AttemptEnd::Panicked(report) => {
             let failure = panic_failure(report);
@@ -209,16 +209,32 @@ pub(crate) fn conclude(
 }
 
 impl Ended<'_> {
-    fn success(&self, output: Vec<u8>) -> Option<FinalRecord> {
+    /// Keeps the output, if it is to be kept and may be: one that is too large would be too large again.
+    fn succeeded(&self, output: Vec<u8>) -> Conclusion {
         let default = if self.has_output {
-            Policy::RESULT_TTL
+            self.results.ttl
         } else {
             Duration::ZERO
         };
         let ttl = self.limits.result_ttl.unwrap_or(default);
         let mut header = self.job.header;
         header.attempts = header.attempts.saturating_add(1);
-        final_record(&header, TaskState::Succeeded, output, Some(ttl))
+        let (len, max) = (output.len(), self.results.max_size);
+        let kept = final_record(&header, TaskState::Succeeded, output, Some(ttl));
+        if kept.is_none() || len <= max {
+            return Outcome::Succeed { result: kept }.into();
+        }
+        if max == 0 {
+            let result = final_record(&header, TaskState::Succeeded, Vec::new(), None);
+            return Outcome::Succeed { result }.into();
+        }
+        let note = format!(
+            "its result has {len} bytes, allowed are {max} (`results.max_size`); return less, or keep none"
+        );
+        self.bury(
+            self.stamp(Failure::new(FailureKind::Permanent, note)),
+            DeadReason::Permanent,
+        )
     }
 
     fn failed(&self, error: TaskError, rng: &mut impl Rng) -> Conclusion {

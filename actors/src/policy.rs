@@ -159,6 +159,25 @@ impl Policy {
     }
 }
 
+/// What holds for the results of a whole process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResultLimits {
+    /// How long a result is kept where neither the task nor its kind says otherwise. Default an hour.
+    pub ttl: Duration,
+    /// The largest result that is kept, in bytes of MessagePack; the attempt of a larger one fails for good. 0 keeps
+    /// none. Default 1 MiB.
+    pub max_size: usize,
+}
+
+impl Default for ResultLimits {
+    fn default() -> Self {
+        Self {
+            ttl: Policy::RESULT_TTL,
+            max_size: 1 << 20,
+        }
+    }
+}
+
 /// What holds for one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

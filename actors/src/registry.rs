@@ -154,7 +154,7 @@ impl Registry {
     /// Checks that arguments decode as what a kind of task expects; `None` when the kind is not known here.
     ///
     /// # Errors
-    /// [`FrameError::Arguments`](crate::frame::FrameError::Arguments) with what does not fit.
+    /// [`FrameError::Arguments`] with what does not fit.
     #[must_use]
     pub fn check(
         &self,

@@ -13,7 +13,6 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::audit::Audit;
-use self::fleet::Fleet;
 use self::report::Report;
 use self::stage::Stage;
 use super::exit::{Exit, Failure};
@@ -41,7 +40,7 @@ pub(crate) fn run(_: &DemoArgs, global: &Global) -> Result<Exit, Failure> {
     })?;
     let report = shown.map_err(failed)?;
     if global.json {
-        output::json(&report);
+        output::json(&report.document());
     } else {
         report.print();
     }
@@ -77,12 +76,12 @@ async fn play(stage: &mut Stage) -> anyhow::Result<Report> {
     stage.revive(&plan).await?;
     stage.poison(&mut plan).await?;
     let mut wrong = verify::ends(stage, &plan).await?;
-    let tree = stage.tree().await?;
+    let worker = stage.whole_worker().await?;
     wrong.extend(stage.stop().await?);
     let queues = stage.client.broker().queues().await?;
     let (dead, letters) = stage.dead().await?;
     Ok(Report {
-        tree,
+        worker,
         audit: Audit::of(&queues),
         queues,
         dead,

@@ -101,7 +101,7 @@ pub(super) fn held(queues: &[QueueStatus], now: Timestamp) -> String {
 }
 
 /// Draws what the queues have counted.
-fn counted(queues: &[QueueStatus]) -> String {
+pub(super) fn counted(queues: &[QueueStatus]) -> String {
     let row = |queue: &QueueStatus| {
         let counters = &queue.counters;
         let numbers = [

@@ -7,7 +7,7 @@ use celeriac_actors::backoff::Backoff;
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
-use celeriac_actors::policy::Policy;
+use celeriac_actors::policy::{Policy, ResultLimits};
 use celeriac_actors::ports::{Broker, BrokerError};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
@@ -97,6 +97,10 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     options.tree = tree_options(config);
     options.routes = config.routes.clone();
     options.limits = session.limits();
+    options.results = ResultLimits {
+        ttl: config.results.ttl,
+        max_size: config.results.max_size,
+    };
     options.blocking_threads = config.blocking_threads;
     options.log = log.clone();
     match session.store() {

@@ -1,6 +1,6 @@
 //! `celeriac tree [WORKER]`: the supervision tree of every worker, as it last told it.
 
-mod draw;
+pub(super) mod draw;
 
 use celeriac_actors::time::Clock;
 use clap::Args;

@@ -1,9 +1,9 @@
 //! Crashes of real daemons: what they held is rescued, nothing is lost, nothing is stored twice, and whoever kills
 //! workers is found out.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use celeriac_actors::frame::{FrameLimits, decode_value};
 use celeriac_actors::ids::TaskId;
@@ -12,8 +12,9 @@ use celeriac_actors::state::{DeadReason, TaskState};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
-use crate::daemon::{Daemon, Ground, PATIENCE, eventually};
+use crate::daemon::{Ground, PATIENCE};
 
 /// Lease and sweep at their defaults: within this a lost task must be back.
 const RESCUE: Duration = Duration::from_secs(15);

@@ -8,23 +8,25 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use celeriac::client::Client;
 use celeriac::runtime::WorkerDetail;
 use celeriac::store::{Store, StoreOptions, StoreUrl};
 use celeriac_actors::frame::encode_value;
+use celeriac_actors::header::Header;
 use celeriac_actors::ids::{QueueName, TaskId, TaskName};
 use celeriac_actors::lease::FinalRecord;
 use celeriac_actors::ports::{
     Broker, Counters, DeadFilter, DeadLetter, DeadLetters as _, QueueStatus, ScanRequest,
-    WorkerRecord, id_of,
+    StoredTask, WorkerRecord, id_of,
 };
 use celeriac_actors::producer::{EnqueueOptions, Prepared, TaskHandle};
 use celeriac_actors::state::TaskState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// How long anything may take on a machine that does other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -227,8 +229,8 @@ impl Ground {
         active
     }
 
-    /// Returns the tasks of a queue that may be fetched, in their order.
-    pub(crate) async fn ready(&self, queue: &str) -> Vec<TaskId> {
+    /// Returns the headers of a queue's tasks that may be fetched, in their order.
+    pub(crate) async fn ready(&self, queue: &str) -> Vec<Header> {
         let request = ScanRequest {
             queue: QueueName::new(queue).unwrap(),
             state: TaskState::Ready,
@@ -236,10 +238,17 @@ impl Ground {
             limit: 500,
         };
         let page = self.broker().scan(&request).await.unwrap();
-        page.tasks
-            .iter()
-            .filter_map(|task| id_of(&task.frame))
-            .collect()
+        let header = |task: &StoredTask| Header::read(&task.frame).unwrap();
+        page.tasks.iter().map(header).collect()
+    }
+
+    /// Waits until a daemon tells that so many attempts run.
+    pub(crate) async fn running(&self, daemon: &Daemon, count: usize) {
+        let running = |detail: &WorkerDetail| {
+            let lanes = detail.lanes.iter();
+            lanes.map(|lane| lane.running_total).sum::<usize>() == count
+        };
+        self.detail_where(daemon, running).await;
     }
 
     /// Waits until a daemon holds at least so many tasks; returns them.
@@ -351,6 +360,10 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    #[expect(
+        clippy::print_stdout,
+        reason = "the test harness shows it when the test fails"
+    )]
     fn drop(&mut self) {
         // It may have ended already.
         drop(self.child.kill());

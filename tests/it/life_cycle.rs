@@ -1,10 +1,11 @@
 //! The life of a daemon from its start to its end: readiness, draining, giving back, bursts.
 
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::daemon::{Ground, PATIENCE};
 
@@ -17,22 +18,13 @@ async fn a_signal_drains_and_ends_with_0() {
         let sleeps = ground
             .enqueue("demo.sleep", (0..30).map(|_| json!({ "ms": 700 })))
             .await;
-        ground
-            .detail_where(&daemon, |detail| {
-                detail
-                    .lanes
-                    .iter()
-                    .map(|lane| lane.running_total)
-                    .sum::<usize>()
-                    == 4
-            })
-            .await;
+        ground.running(&daemon, 4).await;
         let before = ground.audit().await;
         daemon.signal(signal);
         assert_eq!(daemon.code().await, 0);
         let after = ground.audit().await;
         let ended = after.succeeded - before.succeeded;
-        assert!((4..=8).contains(&ended), "{ended} ended while draining");
+        assert!((1..=8).contains(&ended), "{ended} ended while draining");
         assert_eq!(after.rescued, 0);
         assert!(ground.active().await.is_empty());
         // Another one runs the rest, each for the first time.
@@ -50,20 +42,19 @@ async fn a_second_signal_gives_back_at_once() {
     let ground = Ground::new();
     let mut daemon = ground.daemon(&["--concurrency", "2"]).await;
     let slow = ground
-        .enqueue("demo.sleep", (0..2).map(|_| json!({ "ms": 5_000 })))
+        .enqueue("demo.sleep", (0..2).map(|_| json!({ "ms": 60_000 })))
         .await;
-    let others = ground
+    ground.running(&daemon, 2).await;
+    ground
         .enqueue("demo.sleep", (0..10).map(|_| json!({ "ms": 5 })))
         .await;
-    ground.holding(&daemon, 2).await;
-    daemon.logs("runs").await;
     let started = Instant::now();
     daemon.signal(Signal::TERM);
     daemon.logs("told to stop; finishing").await;
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.code().await, 0);
     assert!(
-        started.elapsed() < Duration::from_secs(4),
+        started.elapsed() < Duration::from_secs(20),
         "{:?}",
         started.elapsed()
     );
@@ -72,18 +63,21 @@ async fn a_second_signal_gives_back_at_once() {
         (counted.succeeded, counted.rescued, counted.retried),
         (0, 0, 0)
     );
-    // What ran is in front of what did not.
+    // What ran is in front of what did not, and as if it had never been started.
     let ready = ground.ready("default").await;
-    let front: Vec<_> = ready.iter().take(2).copied().collect();
     assert_eq!(ready.len(), 12);
+    let front = &ready[..2];
     assert!(
-        slow.iter().all(|handle| front.contains(&handle.id)),
+        slow.iter()
+            .all(|task| front.iter().any(|header| header.id == task.id)),
         "{ready:?}"
     );
-    let _next = ground.daemon(&[]).await;
-    for end in ground.ends(&[slow, others].concat()).await {
-        assert_eq!(end.attempts, 1);
-    }
+    assert!(
+        ready
+            .iter()
+            .all(|header| (header.attempts, header.deliveries) == (0, 0)),
+        "{ready:?}"
+    );
 }
 
 /// Goal: draining ends with the grace period.

@@ -9,6 +9,7 @@ use slog::Logger;
 use crate::blocking::BlockingPool;
 use crate::frame::FrameLimits;
 use crate::ids::WorkerId;
+use crate::policy::ResultLimits;
 use crate::producer::Producer;
 use crate::time::Clock;
 
@@ -29,6 +30,8 @@ pub struct WorkerContext {
     pub producer: Producer,
     /// The bounds of frames.
     pub limits: FrameLimits,
+    /// The bounds of results.
+    pub results: ResultLimits,
 }
 
 /// Values shared by all tasks of a program, one per type.

@@ -60,6 +60,7 @@ impl Pump {
             now: setup.worker.clock.now(),
             elapsed: context.elapsed(),
             frame_limits: &setup.worker.limits,
+            results: &setup.worker.results,
         };
         let conclusion = conclude(end, &ended, &mut self.rng)?;
         log_end(&setup, context, &conclusion);

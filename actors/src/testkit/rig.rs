@@ -147,9 +147,10 @@ impl Rig {
         let ids = [handle.id];
         let waits = self.broker.wait_results(&handle.queue, &ids, PATIENCE);
         let mut records = waits.await.expect("the handle of a test does not fail");
-        let queue = self.broker.snapshot(&handle.queue);
-        let record = records.pop();
-        record.unwrap_or_else(|| panic!("{handle:?} does not end: {queue}\n{}", self.probe))
+        records.pop().unwrap_or_else(|| {
+            let queue = self.broker.snapshot(&handle.queue);
+            panic!("{handle:?} does not end: {queue}\n{}", self.probe)
+        })
     }
 
     /// Adds a task, waits for its end, and returns its output, or the failure it died of.

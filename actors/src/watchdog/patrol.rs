@@ -107,6 +107,7 @@ impl Duty {
             now: self.setup.worker.clock.now(),
             elapsed: context.elapsed(),
             frame_limits: &self.setup.worker.limits,
+            results: &self.setup.worker.results,
         };
         Some(conclude_blocked(&ended, rng).outcome)
     }

@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use celeriac_actors::child::{ChildState, Strategy, TreeNode};
 use celeriac_actors::failure::cut;
 use celeriac_actors::ids::TaskName;
 use celeriac_actors::ports::{DeadLetter, DeadStats, QueueStatus};
-use serde::Serialize;
+use celeriac_actors::time::Clock;
+use serde_json::{Value, json};
 
 use super::audit::Audit;
 use crate::cli::output;
+use crate::cli::queues::counted;
+use crate::cli::tree::draw;
+use crate::cli::workers::Worker;
+use crate::clock::SystemClock;
 
 /// How much of a failure's message is shown, in bytes.
 const SAID: usize = 90;
 
 /// Everything that is known at the end.
-#[derive(Serialize)]
 pub(super) struct Report {
-    /// Of one worker.
-    pub(super) tree: TreeNode,
+    /// One of the workers, its tree complete.
+    pub(super) worker: Worker,
     pub(super) queues: Vec<QueueStatus>,
     pub(super) dead: DeadStats,
     pub(super) letters: Vec<DeadLetter>,
@@ -28,14 +31,24 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Returns it as one document.
+    pub(super) fn document(&self) -> Value {
+        let detail = self.worker.detail.as_ref();
+        json!({
+            "tree": detail.map(|detail| &detail.tree),
+            "queues": self.queues,
+            "dead": self.dead,
+            "audit": self.audit,
+            "wrong": self.wrong,
+        })
+    }
+
     /// Prints it for people.
     pub(super) fn print(&self) {
         output::line("\nThe tree of one worker");
-        let mut lines = Vec::new();
-        draw(&self.tree, "", "", &mut lines);
-        lines.iter().for_each(|line| output::line(line));
+        output::line(&draw::worker(&self.worker, SystemClock.now()));
         output::line("\nThe queues");
-        output::line(&queues(&self.queues));
+        output::line(&counted(&self.queues));
         output::line(&format!("\nThe dead letters ({})", self.dead.total));
         output::line(&self.dead_table());
         for wrong in &self.wrong {
@@ -75,87 +88,4 @@ impl Report {
         ];
         output::table(&head, &rows.collect::<Vec<_>>())
     }
-}
-
-/// Draws a node and what is below it.
-fn draw(node: &TreeNode, lead: &str, below: &str, lines: &mut Vec<String>) {
-    let strategy = node.strategy.map_or("", strategy_name);
-    let restarts = match node.restarts_total {
-        0 => String::new(),
-        1 => "  1 restart".to_owned(),
-        many => format!("  {many} restarts"),
-    };
-    let name = format!("{lead}{}", node.name);
-    let state = state_name(node.state);
-    let line = format!("{name:<34}{state:<13}{strategy}{restarts}");
-    lines.push(line.trim_end().to_owned());
-    let last = node.children.len().saturating_sub(1);
-    for (at, child) in node.children.iter().enumerate() {
-        let (lead, inner) = if at == last {
-            ("└─ ", "   ")
-        } else {
-            ("├─ ", "│  ")
-        };
-        draw(
-            child,
-            &format!("{below}{lead}"),
-            &format!("{below}{inner}"),
-            lines,
-        );
-    }
-}
-
-const fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::OneForOne => "one_for_one",
-        Strategy::OneForAll => "one_for_all",
-        Strategy::RestForOne => "rest_for_one",
-    }
-}
-
-const fn state_name(state: ChildState) -> &'static str {
-    match state {
-        ChildState::Waiting => "waiting",
-        ChildState::Starting => "starting",
-        ChildState::Up => "up",
-        ChildState::Unresponsive => "unresponsive",
-        ChildState::Stopping => "stopping",
-        ChildState::Restarting => "restarting",
-        ChildState::Parked => "parked",
-        ChildState::Ended => "ended",
-    }
-}
-
-fn queues(queues: &[QueueStatus]) -> String {
-    let head = [
-        "QUEUE",
-        "HELD",
-        "ENQUEUED",
-        "REVIVED",
-        "SUCCEEDED",
-        "DEAD",
-        "RETRIED",
-        "RESCUED",
-        "RELEASED",
-        "STALE",
-    ];
-    let row = |queue: &QueueStatus| {
-        let counted = queue.counters;
-        let numbers = [
-            queue.held(),
-            counted.enqueued,
-            counted.revived,
-            counted.succeeded,
-            counted.dead,
-            counted.retried,
-            counted.rescued,
-            counted.released,
-            counted.stale,
-        ];
-        let numbers = numbers.iter().map(ToString::to_string);
-        std::iter::once(queue.queue.to_string())
-            .chain(numbers)
-            .collect()
-    };
-    output::table(&head, &queues.iter().map(row).collect::<Vec<_>>())
 }

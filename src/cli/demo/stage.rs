@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use celeriac_actors::child::TreeNode;
+use anyhow::bail;
 use celeriac_actors::ids::{QueueName, TaskId, WorkerId};
 use celeriac_actors::lease::MAX_BATCH;
 use celeriac_actors::ports::{
@@ -18,6 +17,7 @@ use super::audit;
 use super::fleet::Fleet;
 use super::plan::{self, Plan};
 use super::progress::Progress;
+use crate::cli::workers::{self, Worker};
 use crate::client::Client;
 use crate::runtime::WorkerDetail;
 use crate::store::{Store, StoreOptions, StoreUrl};
@@ -191,15 +191,17 @@ impl Stage {
         Ok(())
     }
 
-    /// Returns the whole tree of a worker, once one is complete.
-    pub(super) async fn tree(&self) -> anyhow::Result<TreeNode> {
+    /// Returns a worker whose whole tree serves.
+    pub(super) async fn whole_worker(&self) -> anyhow::Result<Worker> {
         let started = Instant::now();
+        let is_whole = |worker: &Worker| {
+            let mut detail = worker.detail.iter();
+            worker.record.alive && detail.any(|detail| detail.tree.is_complete())
+        };
         while started.elapsed() < STOP {
-            for record in self.client.broker().workers().await? {
-                let detail = serde_json::from_str::<WorkerDetail>(&record.detail);
-                if let Some(detail) = detail.ok().filter(|detail| detail.tree.is_complete()) {
-                    return Ok(detail.tree);
-                }
+            let workers = workers::read(&**self.client.broker()).await?;
+            if let Some(worker) = workers.into_iter().find(is_whole) {
+                return Ok(worker);
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -310,7 +312,7 @@ impl Stage {
                 queue: status.queue,
                 state: TaskState::Active,
                 after: None,
-                limit: u32::try_from(MAX_BATCH).context("a batch fits")?,
+                limit: MAX_BATCH,
             };
             loop {
                 let page = self.client.broker().scan(&request).await?;

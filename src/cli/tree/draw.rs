@@ -14,7 +14,7 @@ use super::super::workers::Worker;
 const MAX_RUNNING: usize = 8;
 
 /// Draws a worker and everything below it.
-pub(super) fn worker(worker: &Worker, now: Timestamp) -> String {
+pub(in crate::cli) fn worker(worker: &Worker, now: Timestamp) -> String {
     let record = &worker.record;
     let mut lines = vec![format!(
         "{}  {}, up {}, {}/{} running, version {}",

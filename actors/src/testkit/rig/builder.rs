@@ -162,6 +162,7 @@ impl RigBuilder {
             clock: clock.clone(),
             producer: producer(faults.clone()),
             limits: self.limits,
+            results: crate::policy::ResultLimits::default(),
         };
         let store: Arc<dyn DeadLetters> = self.store.clone();
         let environment = Environment {
