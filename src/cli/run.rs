@@ -132,7 +132,8 @@ fn open_patiently(
         }
         failures += 1;
         let pause = backoff.delay(failures, &mut rand::rng());
-        Session::block_on(tokio::time::sleep(pause))?;
+        // Made inside: a timer needs the runtime already when it is made.
+        Session::block_on(async move { tokio::time::sleep(pause).await })?;
     }
 }
 
