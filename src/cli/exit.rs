@@ -76,6 +76,11 @@ impl Failure {
         self.exit
     }
 
+    /// Returns whether an error of this type is the reason.
+    pub(crate) fn is<E: std::error::Error + Send + Sync + 'static>(&self) -> bool {
+        self.error.is::<E>()
+    }
+
     /// Says what happened on standard error and returns the code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         let text = format!("{:#}", self.error);

@@ -54,11 +54,16 @@ pub(super) fn connect(place: &Place, role: Role) -> Result<Db, OpenError> {
         Role::Write => WRITING,
         Role::Read | Role::Keep => READING,
     };
-    let mut text = String::from("PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = NORMAL;");
+    // Setting up reads the database, which another process may be making at this moment. Afterwards steps wait their
+    // own way.
+    let mut text = String::from(
+        "PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = NORMAL;",
+    );
     text.push_str(setup);
     if role == Role::Read {
         text.push_str("PRAGMA query_only = ON;");
     }
+    text.push_str("PRAGMA busy_timeout = 0;");
     db.batch(&text)
         .map_err(|error| refused(&path, &error.to_string()))?;
     Ok(db)

@@ -51,6 +51,48 @@ async fn an_older_schema_is_refused_and_not_touched() {
     assert!(store.check().await.is_err());
 }
 
+/// Goal: a store that somebody else keeps locked ends the command with 69, soon after the ten seconds.
+#[tokio::test]
+async fn a_locked_store_is_waited_for_and_given_up_on() {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::prelude::*;
+
+    let site = site().await;
+    let file = site.data().join("store.db");
+    let mut other = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    // Copied before the lock, so that only the change itself meets it.
+    assert_eq!(ids(&site, "").len(), 3);
+    other.batch_execute("BEGIN EXCLUSIVE").unwrap();
+    let begun = tokio::time::Instant::now();
+    let ran = site.run("dead discard --all").expect(69);
+    assert!(ran.err.contains("locked"), "{}", ran.err);
+    let waited = begun.elapsed().as_secs();
+    assert!((10..25).contains(&waited), "{waited} s");
+    // A reader is not kept out.
+    assert_eq!(ids(&site, "--status new").len(), 3);
+}
+
+/// Goal: a broker that is lost does not take the stored letters with it.
+#[tokio::test]
+async fn stored_letters_are_shown_beside_a_damaged_broker() {
+    let site = site().await;
+    assert_eq!(ids(&site, "").len(), 3);
+    for log in ["broker.db-wal", "broker.db-shm"] {
+        let _gone = std::fs::remove_file(site.data().join(log));
+    }
+    std::fs::write(site.data().join("broker.db"), [b'x'; 8192]).unwrap();
+    let ran = site.run("dead list").expect(0);
+    assert_eq!(ran.out.lines().count(), 4, "{ran:?}");
+    assert!(
+        ran.err.contains("not stored yet") && ran.err.contains("damaged"),
+        "{}",
+        ran.err
+    );
+    let ran = site.run("dead revive --all").expect(69);
+    assert!(ran.err.contains("damaged"), "{}", ran.err);
+    assert_eq!(ids(&site, "--status new").len(), 3);
+}
+
 #[tokio::test]
 async fn wrong_arguments_are_refused_with_what_was_meant() {
     let site = site().await;

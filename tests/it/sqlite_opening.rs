@@ -93,3 +93,22 @@ fn migrations_are_reversible() {
     let tables = connect(dir.path()).batch_execute("SELECT * FROM queues");
     assert!(tables.is_ok(), "the tables are back");
 }
+
+/// Goal: processes that start at the same moment on an empty directory all get the broker that one of them makes.
+#[test]
+fn several_may_make_it_at_once() {
+    const OPENERS: usize = 6;
+
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = std::sync::Barrier::new(OPENERS);
+        std::thread::scope(|scope| {
+            for _ in 0..OPENERS {
+                scope.spawn(|| {
+                    ready.wait();
+                    open(dir.path()).map(drop).unwrap();
+                });
+            }
+        });
+    }
+}

@@ -16,6 +16,7 @@ use super::choice::Wanted;
 use super::filter::Filters;
 use crate::clock::SystemClock;
 use crate::config::{StoreTarget, did_you_mean};
+use crate::sqlite::OpenError;
 use crate::store::{AuditEntry, Store, StoreOptions};
 
 /// How many dead tasks are copied, and how many letters are read, in one step.
@@ -46,8 +47,11 @@ impl Desk {
         let store = Arc::new(Store::open(&url, StoreOptions::default())?);
         Session::insist(|| store.check()).await?;
         let broker = match session.existing_broker() {
-            // What is wrong with the configuration is no outage.
-            Err(failure) if failure.exit() == Exit::Usage => return Err(failure),
+            // What is wrong with the configuration is no outage; what is wrong with the database keeps nobody from the
+            // letters that are stored.
+            Err(failure) if failure.exit() == Exit::Usage && !failure.is::<OpenError>() => {
+                return Err(failure);
+            }
             broker => broker,
         };
         let desk = Self {

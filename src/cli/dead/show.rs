@@ -6,7 +6,7 @@ use celeriac_actors::time::Timestamp;
 
 use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted, plain, size};
-use super::super::when;
+use super::super::text;
 use super::choice::Wanted;
 use super::desk::Desk;
 use super::view::{Full, HEX_HEAD, args};
@@ -56,7 +56,7 @@ fn render(letter: &DeadLetter, now: Timestamp) -> Vec<String> {
 
 /// Returns what has one value each.
 fn facts(letter: &DeadLetter, now: Timestamp) -> Vec<String> {
-    let at = |at: Timestamp| format!("{at} ({})", when::ago(at, now));
+    let at = |at: Timestamp| format!("{at} ({})", text::when(at, now));
     let task = letter.task.as_ref();
     let rescued = match letter.deliveries {
         0 => String::new(),
