@@ -22,9 +22,6 @@ use crate::state::{DeadReason, TaskState};
 use crate::task::{TaskError, Verdict};
 use crate::time::Timestamp;
 
-/// How long the final state of a task that somebody waits for is kept where results are off.
-pub const WANTED_TTL: Duration = Duration::from_secs(600);
-
 /// How long a task waits that no actor here could take, before it is fetched again.
 const UNAVAILABLE_DELAY: Duration = Duration::from_secs(5);
 
@@ -71,7 +68,7 @@ pub(crate) fn admit<K>(
         Ok(header) => header,
         Err(error) => return bury(DeadReason::Undecodable, error.to_string()),
     };
-    let wanted = |state| final_record(&header, state, Vec::new(), None);
+    let wanted = |state| FinalRecord::of(&header, state, Vec::new(), None);
     if admission.revoked.contains(&header.id) {
         return Admitted::Settle(Outcome::Cancel {
             result: wanted(TaskState::Cancelled),
@@ -127,7 +124,7 @@ fn unknown(mut job: Job, admission: &Admission<'_>) -> Outcome {
 /// Returns the end of a task that was revoked before it started.
 pub(crate) fn cancelled(header: &Header) -> Outcome {
     Outcome::Cancel {
-        result: final_record(header, TaskState::Cancelled, Vec::new(), None),
+        result: FinalRecord::of(header, TaskState::Cancelled, Vec::new(), None),
     }
 }
 
@@ -226,12 +223,12 @@ impl Ended<'_> {
         let mut header = self.job.header;
         header.attempts = header.attempts.saturating_add(1);
         let (len, max) = (output.len(), self.results.max_size);
-        let kept = final_record(&header, TaskState::Succeeded, output, Some(ttl));
+        let kept = FinalRecord::of(&header, TaskState::Succeeded, output, Some(ttl));
         if kept.is_none() || len <= max {
             return Outcome::Succeed { result: kept }.into();
         }
         if max == 0 {
-            let result = final_record(&header, TaskState::Succeeded, Vec::new(), None);
+            let result = FinalRecord::of(&header, TaskState::Succeeded, Vec::new(), None);
             return Outcome::Succeed { result }.into();
         }
         let note = format!(
@@ -326,35 +323,13 @@ fn bury_with(
         .unwrap_or_default();
     let mut counted = *header;
     counted.attempts = failure.map_or(header.attempts, |failure| failure.attempt);
-    let result = final_record(&counted, TaskState::Dead, body, None);
+    let result = FinalRecord::of(&counted, TaskState::Dead, body, None);
     Outcome::Bury {
         frame,
         reason,
         note: crate::failure::cut(note, crate::failure::MAX_MESSAGE),
         result,
     }
-}
-
-/// Returns what is kept of a task that ended: nothing, unless it has a result to keep or somebody waits for its end.
-fn final_record(
-    header: &Header,
-    state: TaskState,
-    body: Vec<u8>,
-    ttl: Option<Duration>,
-) -> Option<FinalRecord> {
-    let ttl = ttl.unwrap_or_default();
-    let ttl = if header.want_outcome {
-        ttl.max(WANTED_TTL)
-    } else {
-        ttl
-    };
-    (!ttl.is_zero()).then_some(FinalRecord {
-        id: header.id,
-        state,
-        body,
-        attempts: header.attempts,
-        ttl,
-    })
 }
 
 /// Returns the frame with one more attempt counted and its failure remembered, as much of it as fits.

@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use crate::failure::{Failure, FailureKind};
+use crate::frame::encode_value;
 use crate::header::{DELIVERIES_OFFSET, Header, HeaderError, Priority, STRIKES_OFFSET};
-use crate::lease::{ExchangeCall, Incarnation, MAX_BATCH, Outcome};
+use crate::lease::{ExchangeCall, FinalRecord, Incarnation, MAX_BATCH, Outcome};
 use crate::ports::{EnqueueCall, MAX_DELIVERIES, MAX_STRIKES};
-use crate::state::DeadReason;
+use crate::state::{DeadReason, TaskState};
 
 /// The shortest lease an incarnation may ask for.
 pub const MIN_LEASE: Duration = Duration::from_secs(1);
@@ -104,6 +106,8 @@ pub enum Rescue {
         reason: DeadReason,
         /// One line for people.
         note: String,
+        /// What is kept for whoever waits for its end.
+        result: Option<FinalRecord>,
     },
 }
 
@@ -122,16 +126,17 @@ pub fn rescue(frame: &mut [u8], started: bool) -> Rescue {
     let strikes = header.strikes.saturating_add(u8::from(started));
     frame[DELIVERIES_OFFSET] = deliveries;
     frame[STRIKES_OFFSET] = strikes;
+    let header = Header {
+        deliveries,
+        strikes,
+        ..header
+    };
     if strikes >= MAX_STRIKES {
-        Rescue::Bury {
-            reason: DeadReason::Poison,
-            note: format!("seen running at {strikes} crashes"),
-        }
+        let note = format!("seen running at {strikes} crashes");
+        crashed(&header, DeadReason::Poison, note)
     } else if deliveries >= MAX_DELIVERIES {
-        Rescue::Bury {
-            reason: DeadReason::DeliveryLimit,
-            note: format!("taken back from {deliveries} consumers that died"),
-        }
+        let note = format!("taken back from {deliveries} consumers that died");
+        crashed(&header, DeadReason::DeliveryLimit, note)
     } else {
         Rescue::Requeue {
             priority: header.priority,
@@ -139,10 +144,21 @@ pub fn rescue(frame: &mut [u8], started: bool) -> Rescue {
     }
 }
 
+fn crashed(header: &Header, reason: DeadReason, note: String) -> Rescue {
+    let failure = Failure::new(FailureKind::Crash, note.as_str());
+    let body = encode_value(&failure).unwrap_or_default();
+    Rescue::Bury {
+        reason,
+        note,
+        result: FinalRecord::of(header, TaskState::Dead, body, None),
+    }
+}
+
 fn undecodable(error: HeaderError) -> Rescue {
     Rescue::Bury {
         reason: DeadReason::Undecodable,
         note: error.to_string(),
+        result: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::header::Header;
 use crate::ids::{BurialId, IncarnationId, QueueName, TaskId, WorkerId};
 use crate::state::{DeadReason, TaskState};
 use crate::time::Timestamp;
@@ -140,6 +141,35 @@ pub struct FinalRecord {
     pub attempts: u16,
     /// How long to keep it.
     pub ttl: Duration,
+}
+
+/// How long the final state of a task that somebody waits for is kept where results are off.
+pub const WANTED_TTL: Duration = Duration::from_secs(600);
+
+impl FinalRecord {
+    /// Returns what is kept of a task that ended: nothing, unless it has a result to keep for `ttl` or somebody waits
+    /// for its end.
+    #[must_use]
+    pub fn of(
+        header: &Header,
+        state: TaskState,
+        body: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> Option<Self> {
+        let ttl = ttl.unwrap_or_default();
+        let ttl = if header.want_outcome {
+            ttl.max(WANTED_TTL)
+        } else {
+            ttl
+        };
+        (!ttl.is_zero()).then_some(Self {
+            id: header.id,
+            state,
+            body,
+            attempts: header.attempts,
+            ttl,
+        })
+    }
 }
 
 /// A numbered call of an incarnation: settles what finished and fetches what is next, in one step.

@@ -104,10 +104,11 @@ impl From<diesel::result::Error> for Attempt {
 }
 
 fn prepare(db: &mut Db, path: &Path) -> Result<(), Attempt> {
+    // In this order: who finds tables that another process has just made finds its mark as well.
+    let tables = db.number("SELECT count(*) FROM sqlite_schema")?;
     let application = db.number("PRAGMA application_id")?;
     let version = db.number("PRAGMA user_version")?;
     let known = known();
-    let tables = db.number("SELECT count(*) FROM sqlite_schema")?;
     let path = path.to_owned();
     if application != APPLICATION && (application != 0 || tables > 0) {
         return Err(Attempt::Open(OpenError::Foreign { path }));

@@ -163,6 +163,7 @@ macro_rules! conformance_tests {
             suspects {
                 two_strikes_are_poison
                 neighbours_without_a_start_mark_never_strike
+                whoever_waits_learns_of_a_burial_by_rescue
                 twenty_deliveries_are_the_limit
                 garbage_in_flight_is_buried_raw
                 garbage_that_is_ready_reaches_the_dead_through_its_consumer

@@ -177,7 +177,14 @@ fn take_back(
                 front.push((rank(priority), frame));
                 swept.rescued += 1;
             }
-            Rescue::Bury { reason, note } => {
+            Rescue::Bury {
+                reason,
+                note,
+                result,
+            } => {
+                if let Some(record) = &result {
+                    tx.keep(queue, record)?;
+                }
                 let burial = Burial {
                     frame: &frame,
                     reason,

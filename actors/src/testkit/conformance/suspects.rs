@@ -6,7 +6,7 @@ use super::{Harness, Stage};
 use crate::header::Header;
 use crate::lease::Outcome;
 use crate::ports::{MAX_DELIVERIES, NewTask, When};
-use crate::state::DeadReason;
+use crate::state::{DeadReason, TaskState};
 
 /// Returns task `number` as it looks after `deliveries` rescues and `strikes` strikes.
 fn rescued(number: u128, deliveries: u8, strikes: u8) -> NewTask {
@@ -56,6 +56,30 @@ pub async fn two_strikes_are_poison<H: Harness>() {
     let counters = stage.counters().await;
     let counted = (counters.dead, counters.rescued);
     rule("PROTOCOL 10: buried, not made ready", counted, (1, 2));
+}
+
+/// Whoever waits for a task learns that a rescue buried it.
+pub async fn whoever_waits_learns_of_a_burial_by_rescue<H: Harness>() {
+    let mut stage = Stage::<H>::fresh().await;
+    let mut frame = Vec::new();
+    let header = Header {
+        deliveries: MAX_DELIVERIES - 1,
+        want_outcome: true,
+        ..header(1, 5)
+    };
+    header.write(&mut frame);
+    let when = When::Now;
+    stage.add([NewTask { frame, when }]).await;
+    let mut consumer = stage.consumer("w1").await;
+    consumer.fetch(1).await;
+    stage.outlive_lease(&[]).await;
+    let kept = stage.broker.result(&stage.queue, id(1)).await;
+    let kept = kept.expect("reading").map(|record| record.state);
+    rule(
+        "PROTOCOL 6: the final state is kept where somebody waits",
+        kept,
+        Some(TaskState::Dead),
+    );
 }
 
 /// Prefetched neighbours of a suspect never collect strikes, however often their consumer dies.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::state::{Burial, Graves, Life, Now, Queue, State};
 use crate::fence::{Rescue, cut_deadline, holds_back, rescue};
 use crate::ids::{QueueName, WorkerId};
-use crate::lease::{ClosedIncarnation, MAX_BATCH, Swept};
+use crate::lease::{ClosedIncarnation, FinalRecord, MAX_BATCH, Swept};
 
 impl State {
     pub(super) fn sweep(&mut self, name: &QueueName, limit: u32, now: Now) -> Swept {
@@ -78,7 +78,10 @@ impl Queue {
                     self.push_front(frame);
                     swept.rescued += 1;
                 }
-                Err(burial) => {
+                Err((burial, result)) => {
+                    if let Some(record) = result {
+                        self.keep(&record, now.wall);
+                    }
                     graves.bury(burial, now.wall);
                     swept.buried += 1;
                 }
@@ -87,19 +90,29 @@ impl Queue {
     }
 }
 
+/// A delivery that was taken back: a frame for the queue, or a burial and what is kept for whoever waits.
+type Taken = Result<Vec<u8>, (Burial, Option<FinalRecord>)>;
+
 impl Life {
-    /// Takes back the delivery with the highest tag: a frame for the queue, or a burial.
-    fn take_back(&mut self, queue: &QueueName) -> Option<Result<Vec<u8>, Burial>> {
+    /// Takes back the delivery with the highest tag.
+    fn take_back(&mut self, queue: &QueueName) -> Option<Taken> {
         let (_, mut held) = self.held.pop_last()?;
         Some(match rescue(&mut held.frame, held.started) {
             Rescue::Requeue { .. } => Ok(held.frame),
-            Rescue::Bury { reason, note } => Err(Burial {
-                queue: queue.clone(),
-                worker: self.incarnation.worker.clone(),
+            Rescue::Bury {
                 reason,
                 note,
-                frame: held.frame,
-            }),
+                result,
+            } => {
+                let burial = Burial {
+                    queue: queue.clone(),
+                    worker: self.incarnation.worker.clone(),
+                    reason,
+                    note,
+                    frame: held.frame,
+                };
+                Err((burial, result))
+            }
         })
     }
 }
