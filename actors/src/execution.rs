@@ -188,8 +188,14 @@ pub(crate) fn conclude(
             return Some(ended.again(failure, None, rng));
         }
         AttemptEnd::Undecodable(note) => {
-            let failure = Failure::new(FailureKind::Decode, note);
-            return Some(ended.bury(ended.stamp(failure), DeadReason::Undecodable));
+            // Nothing was started, and the bytes are the evidence: they are kept as they are.
+            let failure = ended.stamp(Failure::new(FailureKind::Decode, note.clone()));
+            let (header, reason) = (&ended.job.header, DeadReason::Undecodable);
+            let outcome = bury_with(header, None, reason, note.clone(), Some(&failure));
+            return Some(Conclusion {
+                outcome,
+                error: Some(note),
+            });
         }
         AttemptEnd::Unavailable => Outcome::Release {
             frame: None,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, WrapFuture};
 use rand::RngExt;
 use slog::{Logger, debug};
+use tokio::time::{Instant, sleep};
 
 use crate::ids::QueueName;
 use crate::lane::LaneSeat;
@@ -21,6 +22,9 @@ use crate::reference::Ref;
 
 /// How long it waits for a bell before every queue is looked at anyway.
 const NET: Duration = Duration::from_secs(5);
+
+/// How long it waits when the broker cannot ring at all.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The consumers of one queue, one per lane.
 #[derive(Clone, Debug)]
@@ -52,32 +56,42 @@ impl Actor for Waker {
 impl Waker {
     async fn listen(self) {
         let mut turn = 0_usize;
+        let mut net = Instant::now();
         loop {
             let (listening, full) = self.split();
-            let net = NET.mul_f64(rand::rng().random_range(0.8..=1.0));
-            let waiting = self.link.insist(|| self.link.broker.wait(&listening, net));
-            turn = turn.wrapping_add(1);
+            let left = net.saturating_duration_since(Instant::now());
+            let waiting = self.link.insist(|| self.link.broker.wait(&listening, left));
             let wakes = tokio::select! {
                 biased;
                 wakes = waiting => wakes,
-                () = self.permits.freed(), if !full.is_empty() => continue,
+                () = self.permits.freed(), if !full.is_empty() => Ok(Vec::new()),
             };
+            turn = turn.wrapping_add(1);
             match wakes {
-                Ok(wakes) if !wakes.is_empty() => {
+                Ok(wakes) => {
                     for wake in wakes {
                         self.pass_or_hand_on(wake, turn).await;
                     }
                 }
-                // The timeout, or a broker that cannot ring: everybody looks once.
-                Ok(_) | Err(_) => {
-                    for bell in &self.bells {
-                        self.pass(Wake::Ready(bell.queue.clone()), turn);
-                    }
-                    for queue in full {
-                        self.pass(Wake::Revoked(queue), turn);
-                    }
+                Err(error) => {
+                    debug!(self.log, "cannot wait for bells"; "error" => %error);
+                    sleep(PAUSE).await;
                 }
             }
+            if Instant::now() >= net {
+                net = Instant::now() + NET.mul_f64(rand::rng().random_range(0.8..=1.0));
+                self.have_all_look(turn, full);
+            }
+        }
+    }
+
+    /// Has one consumer of every queue look, and all of those queues that nobody listens for hear of revocations.
+    fn have_all_look(&self, turn: usize, full: Vec<QueueName>) {
+        for bell in &self.bells {
+            self.pass(Wake::Ready(bell.queue.clone()), turn);
+        }
+        for queue in full {
+            self.pass(Wake::Revoked(queue), turn);
         }
     }
 

@@ -8,6 +8,7 @@ use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::WorkerId;
 use celeriac_actors::ports::{Broker, StoreError};
 use celeriac_actors::producer::ProducerOptions;
+use celeriac_actors::time::Clock as _;
 
 use super::exit::{Exit, Failure};
 use super::{Global, output};
@@ -74,7 +75,7 @@ impl Session {
                     .power_safe(self.config.embedded.synchronous == Synchronous::Full);
                 options.worker = worker.cloned();
                 options.max_frame = self.config.max_frame;
-                let broker = SqliteBroker::open(options).map_err(open_failure)?;
+                let broker = open_embedded(&options)?;
                 for warning in broker.warnings() {
                     output::complain(&format!("celeriac: {warning}"));
                 }
@@ -215,6 +216,22 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
     let mut sources = Sources::of_process(flags);
     sources.tasks = app.registry().names().map(ToString::to_string).collect();
     sources
+}
+
+/// Opens the embedded broker, again for a while when somebody else has locked it.
+fn open_embedded(options: &SqliteOptions) -> Result<SqliteBroker, Failure> {
+    let deadline = SystemClock.since_boot() + ONE_SHOT;
+    loop {
+        match SqliteBroker::open(options.clone()) {
+            Err(OpenError::Sqlite { detail, .. })
+                if detail.contains("locked") && SystemClock.since_boot() < deadline =>
+            {
+                let pause = async { tokio::time::sleep(Duration::from_millis(100)).await };
+                Session::block_on(pause)?;
+            }
+            outcome => return outcome.map_err(open_failure),
+        }
+    }
 }
 
 /// Returns how a broker that cannot be opened ends a command.

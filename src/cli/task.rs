@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::{QueueName, TaskId};
-use celeriac_actors::lease::{FinalRecord, MAX_BATCH};
+use celeriac_actors::lease::{DeadTask, FinalRecord, MAX_BATCH};
 use celeriac_actors::letters::letter_from;
 use celeriac_actors::ports::{
     Broker, DeadFilter, DeadLetter, DeadLetters, QueueStatus, StoredTask, id_of,
@@ -103,6 +103,18 @@ impl Found {
     fn is_nothing(&self) -> bool {
         self.stored.is_none() && self.end.is_none() && self.letters.is_empty()
     }
+
+    /// Returns whether it is known where the task is. A letter that was revived tells nothing of that.
+    fn is_settled(&self) -> bool {
+        self.stored.is_some() || self.end.is_some() || self.letters.iter().any(is_its_end)
+    }
+
+    /// Adds a letter that is not known yet.
+    fn add(&mut self, letter: DeadLetter) {
+        if self.letters.iter().all(|known| known.id != letter.id) {
+            self.letters.push(letter);
+        }
+    }
 }
 
 /// The search for one task.
@@ -119,25 +131,42 @@ impl Hunt<'_> {
         queues.retain(|status| queue.is_none_or(|name| status.queue.as_str() == name));
         let mut found = Found::default();
         let mut search = Search::new(self.broker);
-        self.search(&queues, &[TaskState::Active], &mut search, &mut found)
+        self.direct(&queues, session, &mut search, &mut found)
             .await?;
-        for status in &queues {
-            let end = Session::insist(|| self.broker.result(&status.queue, self.id)).await?;
-            found.end = end.map(|end| (status.queue.clone(), end)).or(found.end);
-        }
-        self.outbox(queue, &mut found).await?;
-        self.store(queue, session, &mut found).await;
-        // A letter that was revived tells nothing of where the task is now.
-        let is_over = found.end.is_some() || found.letters.iter().any(is_its_end);
-        if found.stored.is_none() && !is_over {
+        if !found.is_settled() {
             let waiting = [TaskState::Retrying, TaskState::Ready, TaskState::Scheduled];
             self.search(&queues, &waiting, &mut search, &mut found)
+                .await?;
+        }
+        if found.is_nothing() {
+            // It may have been started, or have ended, while it was looked for among those that wait.
+            self.direct(&queues, session, &mut search, &mut found)
                 .await?;
         }
         found.looked = search.looked;
         found.total = found.total.max(search.looked);
         found.is_complete = search.is_complete;
         Ok(found)
+    }
+
+    /// Looks where a task is found without going through others.
+    async fn direct(
+        &self,
+        queues: &[QueueStatus],
+        session: &Session,
+        search: &mut Search<'_>,
+        found: &mut Found,
+    ) -> Result<(), Failure> {
+        self.search(queues, &[TaskState::Active], search, found)
+            .await?;
+        for status in queues {
+            let end = Session::insist(|| self.broker.result(&status.queue, self.id)).await?;
+            let end = end.map(|end| (status.queue.clone(), end));
+            found.end = end.or(found.end.take());
+        }
+        self.outbox(queues, found).await?;
+        self.store(queues, session, found).await;
+        Ok(())
     }
 
     async fn search(
@@ -152,7 +181,10 @@ impl Hunt<'_> {
                 .iter()
                 .map(|queue| stored(queue, *state))
                 .sum::<u64>();
-            for queue in queues {
+            // Those in flight are few, and move while one counts.
+            let may_be =
+                |queue: &&QueueStatus| *state == TaskState::Active || stored(queue, *state) > 0;
+            for queue in queues.iter().filter(may_be) {
                 let mut visit = |queue: &QueueName, task: StoredTask| {
                     if id_of(&task.frame) != Some(self.id) {
                         return ControlFlow::Continue(());
@@ -173,39 +205,39 @@ impl Hunt<'_> {
     }
 
     /// Looks at the dead tasks that the store does not have yet.
-    async fn outbox(&self, queue: Option<&str>, found: &mut Found) -> Result<(), Failure> {
+    async fn outbox(&self, queues: &[QueueStatus], found: &mut Found) -> Result<(), Failure> {
         let dead = Session::insist(|| self.broker.take_dead(MAX_BATCH)).await?;
-        let is_it = |task: &&celeriac_actors::lease::DeadTask| {
-            task.burial.task == self.id && queue.is_none_or(|name| task.queue.as_str() == name)
+        let is_it = |task: &&DeadTask| {
+            task.burial.task == self.id && queues.iter().any(|queue| queue.queue == task.queue)
         };
-        let letters = dead
-            .iter()
-            .filter(is_it)
-            .map(|task| letter_from(task, &self.limits));
-        found.letters.extend(letters);
+        for task in dead.iter().filter(is_it) {
+            found.add(letter_from(task, &self.limits));
+        }
         Ok(())
     }
 
     /// Looks at the dead letters of the store; without one there is less to tell.
-    async fn store(&self, queue: Option<&str>, session: &Session, found: &mut Found) {
+    async fn store(&self, queues: &[QueueStatus], session: &Session, found: &mut Found) {
         let filter = DeadFilter {
             id: Some(self.id),
-            queue: queue.and_then(|name| QueueName::new(name).ok()),
             ..DeadFilter::default()
         };
         let letters = match session.store() {
-            Ok(store) => store.list(&filter, None, MAX_LETTERS).await,
-            Err(failure) => {
-                return output::complain(&format!("celeriac: the store was not asked: {failure}"));
-            }
+            Ok(store) => store
+                .list(&filter, None, MAX_LETTERS)
+                .await
+                .map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
         match letters {
             Ok(page) => {
-                let is_new = |letter: &DeadLetter| found.letters.iter().all(|l| l.id != letter.id);
-                let new: Vec<DeadLetter> = page.letters.into_iter().filter(is_new).collect();
-                found.letters.extend(new);
+                let is_asked = |letter: &DeadLetter| queues.iter().any(|q| q.queue == letter.queue);
+                let letters = page.letters.into_iter().filter(is_asked);
+                letters.for_each(|letter| found.add(letter));
             }
-            Err(error) => output::complain(&format!("celeriac: the store was not asked: {error}")),
+            Err(failure) => {
+                output::complain(&format!("celeriac: the store was not asked: {failure}"));
+            }
         }
     }
 }

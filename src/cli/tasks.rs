@@ -101,6 +101,7 @@ impl Listing {
         let places: Vec<(&QueueStatus, TaskState)> = states
             .iter()
             .flat_map(|state| queues.iter().map(move |queue| (*queue, *state)))
+            .filter(|(queue, state)| stored(queue, *state) > 0)
             .collect();
         let total = places
             .iter()

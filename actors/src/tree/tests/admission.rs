@@ -79,24 +79,28 @@ fn a_revoked_task_never_starts() {
     });
 }
 
-/// Goal: a running task hears that it is revoked, and is not tried again.
-/// Method: it runs until it is cancelled, and fails then.
+/// Goal: a running task hears that it is revoked, and is not tried again; even where its process has no permit left and
+/// hears no bells.
+/// Method: it runs until it is cancelled, and fails then; beside other permits, and as the only one.
 #[test]
 fn a_running_task_hears_of_its_revocation() {
     run(async {
-        let rig = Rig::builder()
-            .task(|a: Attempt<Obey>| async move {
-                a.cancelled().await;
-                Err("stopped as asked".into())
-            })
-            .start()
-            .await;
-        let handle = rig.enqueue(Obey).await;
-        rig.probe.wait_for_start(handle.id, 1).await;
-        revoke(&rig, &handle).await;
-        assert_eq!(rig.wait(&handle).await.state, TaskState::Cancelled);
-        assert_eq!(rig.probe.starts(handle.id), 1);
-        rig.stop().await;
+        for concurrency in [32, 1] {
+            let rig = Rig::builder()
+                .task(|a: Attempt<Obey>| async move {
+                    a.cancelled().await;
+                    Err("stopped as asked".into())
+                })
+                .options(|options| options.concurrency = concurrency)
+                .start()
+                .await;
+            let handle = rig.enqueue(Obey).await;
+            rig.probe.wait_for_start(handle.id, 1).await;
+            revoke(&rig, &handle).await;
+            assert_eq!(rig.wait(&handle).await.state, TaskState::Cancelled);
+            assert_eq!(rig.probe.starts(handle.id), 1);
+            rig.stop().await;
+        }
     });
 }
 
