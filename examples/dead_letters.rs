@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example dead_letters`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

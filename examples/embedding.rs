@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example embedding`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use celeriac::app::App;

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example hello`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use celeriac::app::App;
 use celeriac::attempt::Attempt;
 use celeriac::policy::seconds;

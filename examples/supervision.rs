@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example supervision`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,4 +1,58 @@
 //! Celeriac: a supervised background-task runtime.
+//!
+//! Tasks are values. A program says what they are and what runs them; the runtime takes them from queues, runs them in
+//! supervised actors, retries what fails, rescues what gets stuck, and keeps what dies. Delivery is at least once, so
+//! tasks are idempotent.
+//!
+//! ```
+//! # #[cfg(feature = "runtime")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use celeriac::policy::{Policy, minutes, seconds};
+//! use celeriac::producer::EnqueueOptions;
+//! use celeriac::runtime::{Runtime, RuntimeOptions};
+//! use celeriac::{App, Attempt, Task};
+//! use serde::{Deserialize, Serialize};
+//!
+//! // A task: its name is stored, its fields are its arguments.
+//! #[derive(Serialize, Deserialize)]
+//! struct Greet {
+//!     name: String,
+//! }
+//!
+//! impl Task for Greet {
+//!     const NAME: &'static str = "hello.greet";
+//!     type Output = String;
+//!     fn policy() -> Policy {
+//!         Policy::default().max_attempts(3).hard_limit(minutes(1))
+//!     }
+//! }
+//!
+//! // What runs it: an async function here, an actor with state where it needs some (`App::actor`).
+//! let app = App::new()
+//!     .task(|greet: Attempt<Greet>| async move { Ok(format!("Hello, {}!", greet.args.name)) });
+//!
+//! // The runtime on the embedded broker, on threads of its own; any program can hold one.
+//! let directory = tempfile::tempdir()?;
+//! let runtime = Runtime::start(app, RuntimeOptions::embedded(directory.path())?)?;
+//!
+//! let client = runtime.client().sync()?;
+//! let handle = client.enqueue(&Greet { name: "celery".into() }, EnqueueOptions::default())?;
+//! assert_eq!(client.wait::<Greet>(&handle, seconds(10))?, "Hello, celery!");
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "runtime"))]
+//! # fn main() {}
+//! ```
+//!
+//! Where to look:
+//!
+//! - [`task`], [`attempt`], [`context`], [`policy`]: what tasks are written with.
+//! - `app`, `runtime` (feature `runtime`): a program's tasks, and what runs them.
+//! - `client` (feature `client`): enqueueing and waiting, without a runtime.
+//! - `cli` (feature `daemon`): the daemon and its commands, for a binary of one's own.
+//! - `sqlite`, `store`: the embedded broker; dead letters.
+//! - [`supervisor`], [`child`], [`reference`](mod@reference): supervision, for actors of one's own.
+//! - `testkit` (feature `testkit`): a broker in memory, a manual clock, a rig, the conformance suite for brokers.
 
 #[cfg(feature = "runtime")]
 pub mod app;

@@ -2,7 +2,7 @@
 //!
 //! The store is a record for people. It never decides what runs: when it is away, tasks go on and dead ones wait in the
 //! broker. Nothing of Diesel leaves this folder: rows are private and become domain types on their way out, errors
-//! become [`StoreError`]. Calls block, so they run on the store's own threads; the facade is async on any runtime.
+//! become [`StoreError`](celeriac_actors::ports::StoreError). Calls block, so they run on the store's own threads; the facade is async on any runtime.
 //!
 //! One body of queries serves both backends: `on_either!` compiles it once for each connection type.
 

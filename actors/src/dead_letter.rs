@@ -14,13 +14,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
+use crate::copy::{CopyError, copy_dead};
 use crate::frame::FrameLimits;
-use crate::ids::BurialId;
-use crate::letters::letter_from;
 use crate::line::Link;
 use crate::messages::DeadArrived;
 use crate::outage::Outage;
-use crate::ports::{BrokerError, DeadFilter, DeadLetters, DeadStatus, StoreError};
+use crate::ports::{DeadFilter, DeadLetters, DeadStatus};
 use crate::revival::{ReviveError, finish};
 
 /// How many letters are copied in one step.
@@ -80,8 +79,10 @@ impl DeadLetter {
                 self.finish_revivals().await;
             }
             let began = Instant::now();
-            match self.copy().await {
+            let (broker, store) = (&*self.link.broker, &*self.store);
+            match copy_dead(broker, store, &self.limits, STEP).await {
                 Ok(copied) => {
+                    self.link.outage.answered(began);
                     self.outage.answered(began);
                     failures = 0;
                     if copied < STEP as usize {
@@ -89,34 +90,16 @@ impl DeadLetter {
                     }
                 }
                 Err(error) => {
-                    self.outage.failed(began, &error);
+                    match &error {
+                        CopyError::Broker(error) => self.link.outage.failed(began, error),
+                        CopyError::Store(error) => self.outage.failed(began, error),
+                    }
                     failures += 1;
                     let delay = backoff.delay(failures, &mut rand::rng());
                     tokio::time::sleep(delay).await;
                 }
             }
         }
-    }
-
-    /// Copies one step; returns how many dead tasks it found.
-    async fn copy(&self) -> Result<usize, CopyError> {
-        let dead = self
-            .link
-            .insist(|| self.link.broker.take_dead(STEP))
-            .await?;
-        if dead.is_empty() {
-            return Ok(0);
-        }
-        let burials: Vec<BurialId> = dead.iter().map(|task| task.burial).collect();
-        let letters = dead
-            .iter()
-            .map(|task| letter_from(task, &self.limits))
-            .collect();
-        self.store.insert(letters).await?;
-        self.link
-            .insist(|| self.link.broker.drop_dead(&burials))
-            .await?;
-        Ok(burials.len())
     }
 
     /// Finishes what a crash left between the decision to revive and its enqueue.
@@ -139,15 +122,6 @@ impl DeadLetter {
             }
         }
     }
-}
-
-/// Why a step was not done: neither loses anything.
-#[derive(Debug, thiserror::Error)]
-enum CopyError {
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl Actor for DeadLetter {

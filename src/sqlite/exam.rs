@@ -56,10 +56,8 @@ impl SqliteBroker {
             Db::connect(told).map_err(|error| schema::refused(&path, &error.to_string()))?;
         db.batch("PRAGMA query_only = ON; PRAGMA busy_timeout = 2000;")
             .map_err(failed)?;
-        let application = db.number("PRAGMA application_id").map_err(failed)?;
-        let version = db.number("PRAGMA user_version").map_err(failed)?;
-        let tables = db.number("SELECT count(*) FROM sqlite_schema");
-        if application != APPLICATION && (application != 0 || tables.map_err(failed)? > 0) {
+        let (application, version, tables) = schema::marks(&mut db).map_err(failed)?;
+        if application != APPLICATION && (application != 0 || tables > 0) {
             return Err(OpenError::Foreign { path });
         }
         let check = db.all("PRAGMA quick_check(10)", &[], |row| row.text(0));

@@ -103,12 +103,21 @@ impl From<diesel::result::Error> for Attempt {
     }
 }
 
-fn prepare(db: &mut Db, path: &Path) -> Result<(), Attempt> {
-    // In this order: who finds tables that another process has just made finds its mark as well.
-    let tables = db.number("SELECT count(*) FROM sqlite_schema")?;
+/// Returns whose database it is, its version, and how many things are in it.
+///
+/// All of one moment: another process may be making it, and half of that would look like somebody else's.
+pub(super) fn marks(db: &mut Db) -> diesel::QueryResult<(i64, i64, i64)> {
+    db.batch("BEGIN")?;
     let application = db.number("PRAGMA application_id")?;
     let version = db.number("PRAGMA user_version")?;
+    let tables = db.number("SELECT count(*) FROM sqlite_schema")?;
+    db.batch("COMMIT")?;
+    Ok((application, version, tables))
+}
+
+fn prepare(db: &mut Db, path: &Path) -> Result<(), Attempt> {
     let known = known();
+    let (application, version, tables) = marks(db)?;
     let path = path.to_owned();
     if application != APPLICATION && (application != 0 || tables > 0) {
         return Err(Attempt::Open(OpenError::Foreign { path }));

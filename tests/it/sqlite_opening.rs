@@ -99,7 +99,7 @@ fn migrations_are_reversible() {
 fn several_may_make_it_at_once() {
     const OPENERS: usize = 6;
 
-    for _ in 0..10 {
+    for _ in 0..20 {
         let dir = tempfile::tempdir().unwrap();
         let ready = std::sync::Barrier::new(OPENERS);
         std::thread::scope(|scope| {
