@@ -11,6 +11,7 @@ use celeriac_actors::policy::{Policy, ResultLimits};
 use celeriac_actors::ports::{Broker, BrokerError};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
+use futures_util::FutureExt;
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -22,6 +23,9 @@ use crate::app::App;
 use crate::config::{Config, TaskOverride};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
+
+/// How long after a signal another one still counts as the same.
+const ECHO: Duration = Duration::from_millis(50);
 
 /// How often `--burst` looks whether everything is done.
 const BURST_LOOK: Duration = Duration::from_millis(100);
@@ -160,6 +164,13 @@ impl Signals {
     async fn next(&mut self) {
         tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
     }
+
+    /// Lets pass what comes together with a signal and means the same: `timeout` signals the process and its group, a
+    /// terminal the whole foreground.
+    async fn echo_over(&mut self) {
+        tokio::time::sleep(ECHO).await;
+        while self.next().now_or_never().is_some() {}
+    }
 }
 
 /// Waits for a signal, the end of the work, or the end of the runtime.
@@ -178,6 +189,7 @@ async fn live(
             info!(log, "told to stop; finishing what runs"; "grace" => %humantime::format_duration(grace));
             let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             let hurry = async {
+                signals.echo_over().await;
                 signals.next().await;
                 warn!(log, "told to stop again; giving back what runs");
             };
