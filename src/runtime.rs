@@ -316,6 +316,12 @@ impl Runtime {
         self.tree.inspect().is_complete()
     }
 
+    /// Returns whether the tree is at work, whatever its leaves do: a parked task actor is no reason to end the process.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.tree.inspect().is_alive()
+    }
+
     /// Completes when the runtime has ended, with why.
     pub async fn exited(&self) -> Exit {
         let mut exit = self.exit.clone();

@@ -294,6 +294,19 @@ impl TreeNode {
             && self.children.iter().all(Self::is_complete)
     }
 
+    /// Returns whether the tree is at work: every supervisor serves. What is below them may be restarting or parked;
+    /// that is what supervisors are for.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let supervises = self.strategy.is_some() || !self.children.is_empty();
+        let serves = !supervises
+            || matches!(
+                self.state,
+                ChildState::Up | ChildState::Restarting | ChildState::Starting
+            );
+        serves && self.children.iter().all(Self::is_alive)
+    }
+
     pub(crate) fn mark_stale(&mut self) {
         self.stale = true;
         self.children.iter_mut().for_each(Self::mark_stale);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix::fut::ActorFutureExt;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use slog::{Logger, debug, error};
+use slog::{Logger, debug, error, warn};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::child::ExitNote;
@@ -20,7 +20,8 @@ use crate::context::AttemptContext;
 use crate::context::WorkerContext;
 use crate::events::{Observer, TaskEvent};
 use crate::execution::Conclusion;
-use crate::ids::QueueName;
+use crate::execution::Refused;
+use crate::ids::{QueueName, TaskName};
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
 use crate::line::{Line, Link};
@@ -81,9 +82,16 @@ impl ConsumerSetup {
         }
     }
 
-    pub(crate) fn settled_unstarted(&self, outcome: &Outcome) {
-        if let Outcome::Bury { reason, note, .. } = outcome {
-            error!(self.log, "task died unstarted"; "reason" => %reason, "note" => note);
+    pub(crate) fn settled_unstarted(&self, refused: &Refused) {
+        let id = refused.id.map(|id| id.to_string());
+        let (task, attempt) = (refused.task.as_ref().map(TaskName::as_str), refused.attempt);
+        if let Outcome::Bury { reason, note, .. } = &refused.outcome {
+            error!(self.log, "task died unstarted"; "reason" => %reason, "note" => note,
+                "attempt" => attempt, "id" => id, "task" => task);
+        } else if refused.newly_unknown {
+            warn!(self.log, "no task of this name is registered here; giving it back";
+                "buried_after_ms" => crate::time::millis(self.unknown_grace),
+                "attempt" => attempt, "id" => id, "task" => task);
         }
     }
 
@@ -96,23 +104,47 @@ impl ConsumerSetup {
 #[derive(Clone, Debug)]
 pub(crate) struct SuspectGate {
     permit: Arc<Semaphore>,
+    left: Arc<Notify>,
+}
+
+/// The right to be the one suspect that runs. Dropping it lets the next one in.
+#[derive(Debug)]
+pub(crate) struct GatePass {
+    permit: Option<OwnedSemaphorePermit>,
+    left: Arc<Notify>,
+}
+
+impl Drop for GatePass {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.left.notify_waiters();
+    }
 }
 
 impl SuspectGate {
     pub(crate) fn new() -> Self {
         Self {
             permit: Arc::new(Semaphore::new(1)),
+            left: Arc::new(Notify::new()),
         }
     }
 
-    pub(crate) fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permit).try_acquire_owned().ok()
+    pub(crate) fn try_enter(&self) -> Option<GatePass> {
+        let permit = Arc::clone(&self.permit).try_acquire_owned().ok()?;
+        Some(GatePass {
+            permit: Some(permit),
+            left: Arc::clone(&self.left),
+        })
     }
 
-    /// Completes when the gate is free; somebody else may be faster.
+    /// Completes when the gate is free; somebody else may be faster. Whoever waits owns nothing, so one that waits on a
+    /// blocked thread is in nobody's way.
     pub(crate) async fn changed(&self) {
-        // Never closed; taken and given back at once, so this only waits.
-        drop(self.permit.acquire().await);
+        let mut left = std::pin::pin!(self.left.notified());
+        left.as_mut().enable();
+        if self.permit.available_permits() == 0 {
+            left.await;
+        }
     }
 }
 

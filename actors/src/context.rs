@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::blocking::BlockingError;
+use crate::consumer::GatePass;
 use crate::envelope::Envelope;
 use crate::frame::{FrameLimits, Opened};
 use crate::header::Header;
@@ -117,6 +118,7 @@ struct Inner {
     waker: AtomicWaker,
     notify: Notify,
     panic: Mutex<Option<SharedPanic>>,
+    gate: Mutex<Option<GatePass>>,
 }
 
 impl AttemptContext {
@@ -143,6 +145,7 @@ impl AttemptContext {
             waker: AtomicWaker::new(),
             notify: Notify::const_new(),
             panic: Mutex::new(None),
+            gate: Mutex::new(None),
         };
         Self {
             inner: Arc::new(inner),
@@ -413,6 +416,26 @@ impl AttemptContext {
     /// Returns whether blocking work of it runs or waits, even if its future was dropped.
     pub(crate) fn is_blocking(&self) -> bool {
         self.inner.blocking.load(Ordering::Acquire) > 0
+    }
+
+    /// Keeps the right to be the one suspect that runs, until the attempt has ended or was taken from its thread.
+    pub(crate) fn enter_gate(&self, pass: GatePass) {
+        *self
+            .inner
+            .gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(pass);
+    }
+
+    /// Lets the next suspect in, if this one was in the gate.
+    pub(crate) fn leave_gate(&self) {
+        let pass = self
+            .inner
+            .gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(pass);
     }
 
     /// Remembers the panic that killed the actor which had this attempt in its hands.

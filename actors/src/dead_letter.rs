@@ -116,7 +116,8 @@ impl DeadLetter {
         for letter in page.letters {
             match finish(&letter, &*self.store, &self.link.broker).await {
                 Ok(_) => info!(self.log, "finished a revival"; "dead_letter" => %letter.id),
-                Err(ReviveError::Broker(_) | ReviveError::Store(_)) => return,
+                Err(ReviveError::Broker(error)) if error.is_outage() => return,
+                Err(ReviveError::Store(error)) if error.is_outage() => return,
                 Err(error) => warn!(self.log, "cannot finish a revival";
                     "dead_letter" => %letter.id, "error" => %error),
             }

@@ -13,7 +13,7 @@ use crate::envelope::Envelope;
 use crate::failure::{Failure, FailureKind, remember};
 use crate::frame::{FrameLimits, encode, encode_value};
 use crate::header::Header;
-use crate::ids::TaskId;
+use crate::ids::{TaskId, TaskName};
 use crate::lease::{FinalRecord, Outcome};
 use crate::panics::PanicReport;
 use crate::policy::{Limits, Policy, ResultLimits};
@@ -47,7 +47,34 @@ pub(crate) enum Admitted<K> {
     /// It may, as what it was found to be.
     Job(Box<Job>, K),
     /// It ends here.
-    Settle(Outcome),
+    Settle(Box<Refused>),
+}
+
+/// A delivery that ends before its start.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// How.
+    pub outcome: Outcome,
+    /// The task, where its header can be read.
+    pub id: Option<TaskId>,
+    /// Its kind, where its envelope can be read.
+    pub task: Option<TaskName>,
+    /// Which attempt it would have been.
+    pub attempt: u16,
+    /// Whether this is the first time that a worker did not know its kind.
+    pub newly_unknown: bool,
+}
+
+impl Refused {
+    fn settled<K>(header: Option<&Header>, outcome: Outcome) -> Admitted<K> {
+        Admitted::Settle(Box::new(Self {
+            outcome,
+            id: header.map(|header| header.id),
+            task: None,
+            attempt: header.map_or(1, |header| header.attempts.saturating_add(1)),
+            newly_unknown: false,
+        }))
+    }
 }
 
 /// Decides whether a delivery may start. `kind_of` finds what is registered here for it.
@@ -56,28 +83,25 @@ pub(crate) fn admit<K>(
     admission: &Admission<'_>,
     kind_of: impl FnOnce(&Envelope) -> Option<K>,
 ) -> Admitted<K> {
-    let bury = |reason, note: String| {
-        Admitted::Settle(Outcome::Bury {
-            frame: None,
-            reason,
-            note,
-            result: None,
-        })
-    };
     let header = match Header::read(&frame) {
         Ok(header) => header,
-        Err(error) => return bury(DeadReason::Undecodable, error.to_string()),
+        Err(error) => {
+            let (reason, note) = (DeadReason::Undecodable, error.to_string());
+            let outcome = Outcome::Bury {
+                frame: None,
+                reason,
+                note,
+                result: None,
+            };
+            return Refused::settled(None, outcome);
+        }
     };
-    let wanted = |state| FinalRecord::of(&header, state, Vec::new(), None);
     if admission.revoked.contains(&header.id) {
-        return Admitted::Settle(Outcome::Cancel {
-            result: wanted(TaskState::Cancelled),
-        });
+        return Refused::settled(Some(&header), cancelled(&header));
     }
     if header.expires_at.is_some_and(|at| at <= admission.now) {
-        return Admitted::Settle(Outcome::Expire {
-            result: wanted(TaskState::Expired),
-        });
+        let result = FinalRecord::of(&header, TaskState::Expired, Vec::new(), None);
+        return Refused::settled(Some(&header), Outcome::Expire { result });
     }
     let job = match Job::open(header, frame, admission.limits) {
         Ok(job) => job,
@@ -88,12 +112,19 @@ pub(crate) fn admit<K>(
             } else {
                 DeadReason::Undecodable
             };
-            return Admitted::Settle(bury_with(&header, None, reason, error.to_string(), None));
+            let outcome = bury_with(&header, None, reason, error.to_string(), None);
+            return Refused::settled(Some(&header), outcome);
         }
     };
     match kind_of(&job.envelope) {
         Some(kind) => Admitted::Job(Box::new(job), kind),
-        None => Admitted::Settle(unknown(job, admission)),
+        None => Admitted::Settle(Box::new(Refused {
+            id: Some(header.id),
+            task: Some(job.envelope.task.clone()),
+            attempt: header.attempts.saturating_add(1),
+            newly_unknown: job.envelope.unknown_since.is_none(),
+            outcome: unknown(job, admission),
+        })),
     }
 }
 
@@ -160,6 +191,8 @@ pub(crate) struct Conclusion {
     pub outcome: Outcome,
     /// What went wrong, if something did.
     pub error: Option<String>,
+    /// Where, for a panic.
+    pub place: Option<String>,
 }
 
 impl From<Outcome> for Conclusion {
@@ -167,6 +200,7 @@ impl From<Outcome> for Conclusion {
         Self {
             outcome,
             error: None,
+            place: None,
         }
     }
 }
@@ -192,6 +226,7 @@ pub(crate) fn conclude(
             return Some(Conclusion {
                 outcome,
                 error: Some(note),
+                place: None,
             });
         }
         AttemptEnd::Unavailable => Outcome::Release {
@@ -267,12 +302,16 @@ impl Ended<'_> {
             return self.bury(failure, DeadReason::Exhausted);
         }
         let delay = delay.unwrap_or_else(|| self.policy.delay_after(attempt, rng));
-        let error = Some(failure.message.clone());
+        let (error, place) = (Some(failure.message.clone()), failure.location.clone());
         let outcome = Outcome::Retry {
             frame: counted(self.job, failure, self.frame_limits),
             delay,
         };
-        Conclusion { outcome, error }
+        Conclusion {
+            outcome,
+            error,
+            place,
+        }
     }
 
     fn bury(&self, failure: Failure, reason: DeadReason) -> Conclusion {
@@ -283,6 +322,7 @@ impl Ended<'_> {
         Conclusion {
             outcome,
             error: Some(note),
+            place: failure.location,
         }
     }
 

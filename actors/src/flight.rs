@@ -120,6 +120,7 @@ impl Future for Flight {
 impl Drop for Flight {
     /// A consumer that ends drops its flights: what the task's destructors throw must not end the lane's thread.
     fn drop(&mut self) {
+        self.context.leave_gate();
         let body = self.body.take();
         if body.is_some() {
             // Nobody is left to tell; the hook has recorded nothing outside of the guard.

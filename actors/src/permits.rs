@@ -245,9 +245,19 @@ impl Shared {
         let spread = self.free.div_ceil(2);
         let granted = want.min(room).min(spread);
         match self.fair_share(name) {
-            Some(share) => granted.min(share.saturating_sub(queue.active)),
+            Some(share) if share > queue.active => granted.min(share - queue.active),
+            // Shares are rounded down, and some want less than theirs: what is left goes to whoever is furthest behind.
+            Some(_) if self.is_furthest_behind(name, queue) => granted.min(1),
+            Some(_) => 0,
             None => granted,
         }
+    }
+
+    fn is_furthest_behind(&self, name: &QueueName, queue: &Queue) -> bool {
+        let mut waiting = self.queues.iter().filter(|(other, queue)| {
+            *other != name && !queue.waiting.is_empty() && queue.active < queue.cap(self.total)
+        });
+        waiting.all(|(_, other)| queue.is_behind(other) && other.active >= self.share(other))
     }
 
     /// Returns the weighted share of a queue while another one waits; `None` while none does.

@@ -15,10 +15,9 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::consumer::{ConsumerSetup, Control, Mode};
+use crate::consumer::{ConsumerSetup, Control, GatePass, Mode};
 use crate::context::{Abort, AttemptContext, Job};
 use crate::flight::{Flight, Landed};
 use crate::ids::TaskId;
@@ -92,6 +91,8 @@ pub(crate) struct Pump {
 impl Drop for Pump {
     /// Leaves what it still holds to the watchdog, and what it could not tell the broker, or not for certain.
     fn drop(&mut self) {
+        // First, so that nothing of a task is left when somebody else may have it.
+        self.flights.clear();
         self.line.table.confiscate();
         self.line.table.orphan();
         self.setup.watch.notify_one();
@@ -260,7 +261,7 @@ impl Pump {
         }
     }
 
-    fn start(&mut self, ready: Ready, gate: Option<OwnedSemaphorePermit>) {
+    fn start(&mut self, ready: Ready, gate: Option<GatePass>) {
         let Ready { tag, job, kind } = ready;
         let limits = kind.policy.limits_for(&job.envelope.overrides);
         let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
@@ -269,7 +270,10 @@ impl Pump {
         let context = AttemptContext::new(key, *job, self.setup.queue.clone(), limits, now);
         let body: LocalBoxFuture<'static, AttemptEnd> = match gate {
             None => kind.runner.start(context.clone()),
-            Some(gate) => self.marked(tag, context.clone(), Arc::clone(&kind), gate),
+            Some(gate) => {
+                context.enter_gate(gate);
+                self.marked(tag, context.clone(), Arc::clone(&kind))
+            }
         };
         let (setup, table) = (Arc::clone(&self.setup), Arc::clone(&self.line.table));
         self.flights
@@ -282,14 +286,13 @@ impl Pump {
         tag: u64,
         context: AttemptContext,
         kind: Arc<Kind>,
-        gate: OwnedSemaphorePermit,
     ) -> LocalBoxFuture<'static, AttemptEnd> {
         let (link, place) = (self.setup.link.clone(), self.line.table.place(tag));
         Box::pin(async move {
-            let _gate = gate;
             match link.insist(|| link.broker.mark_started(&place)).await {
                 Ok(true) => kind.runner.start(context).await,
-                Ok(false) | Err(_) => AttemptEnd::Lost,
+                Ok(false) | Err(BrokerError::Gone) => AttemptEnd::Lost,
+                Err(_) => AttemptEnd::Unavailable,
             }
         })
     }
@@ -366,7 +369,7 @@ impl Pump {
         let batch = MAX_BATCH as usize;
         let idle = self.idle_permits();
         self.seat
-            .acquire(batch.saturating_sub(idle + self.waiting.len()));
+            .acquire(batch.saturating_sub(idle + self.waiting.len() + self.suspects.len()));
         let ahead = (2 * self.landed_since_call).min(batch);
         self.seat
             .reserve(ahead.saturating_sub(self.seat.reserved()));
@@ -374,6 +377,7 @@ impl Pump {
             .seat
             .reserved()
             .saturating_sub(self.waiting.len() + self.suspects.len());
-        self.idle_permits() + room
+        // Suspects wait for their gate: more of them than could ever start soon stay where others can get them.
+        self.idle_permits().saturating_sub(self.suspects.len()) + room
     }
 }

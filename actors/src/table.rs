@@ -5,7 +5,7 @@
 //! a delivery that was taken is never started; what was decided about a delivery and not told to the broker is *owed*
 //! here until it was.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,8 +20,6 @@ enum Entry {
     Prefetched,
     /// Its code runs.
     Running(AttemptContext),
-    /// Finished, given back, or taken away.
-    Done,
 }
 
 /// The deliveries of one incarnation.
@@ -35,35 +33,22 @@ pub(crate) struct AttemptTable {
     orphaned: AtomicBool,
     /// The broker closed the incarnation.
     gone: AtomicBool,
-    ring: Mutex<Ring>,
+    held: Mutex<Held>,
 }
 
-/// Tags ascend by one, so a ring with the oldest tag is a map without hashing.
 #[derive(Debug, Default)]
-struct Ring {
-    first: u64,
-    entries: VecDeque<Entry>,
+struct Held {
+    /// What is held here. A map and not a ring: one long task must not keep the places of all that came after it.
+    entries: BTreeMap<u64, Entry>,
     running: usize,
+    /// Tags below it were given back before their reply came; they are never held here.
+    taken_below: u64,
     /// What ended here and goes with the next call.
     finished: Vec<Settlement>,
     /// The call whose answer has not come.
     outstanding: Option<Arc<ExchangeCall>>,
     /// What the watchdog has to tell the broker, by tag.
     owed: BTreeMap<u64, Outcome>,
-}
-
-impl Ring {
-    fn get(&mut self, tag: u64) -> Option<&mut Entry> {
-        let index = usize::try_from(tag.checked_sub(self.first)?).ok()?;
-        self.entries.get_mut(index)
-    }
-
-    fn trim(&mut self) {
-        while matches!(self.entries.front(), Some(Entry::Done)) {
-            self.entries.pop_front();
-            self.first += 1;
-        }
-    }
 }
 
 impl AttemptTable {
@@ -74,32 +59,29 @@ impl AttemptTable {
             opened: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
             gone: AtomicBool::new(false),
-            ring: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
-    /// Adds the deliveries of a reply; their tags ascend and follow those before.
+    /// Adds the deliveries of a reply, but for those that were given back while the reply was on its way.
     pub(crate) fn add(&self, tags: impl IntoIterator<Item = u64>) {
-        let mut ring = self.lock();
-        for tag in tags {
-            if ring.entries.is_empty() {
-                ring.first = tag;
-            }
-            // A tag that was taken while its reply was lost leaves a gap.
-            while ring.first + (ring.entries.len() as u64) < tag {
-                ring.entries.push_back(Entry::Done);
-            }
-            ring.entries.push_back(Entry::Prefetched);
-        }
+        let mut held = self.lock();
+        let from = held.taken_below;
+        let fresh = tags.into_iter().filter(|tag| *tag >= from);
+        held.entries
+            .extend(fresh.map(|tag| (tag, Entry::Prefetched)));
     }
 
-    /// Starts a delivery, unless it was taken meanwhile; returns whether it may start.
+    /// Starts a delivery, unless it was taken meanwhile or is somebody else's by now; returns whether it may start.
     pub(crate) fn start(&self, tag: u64, context: &AttemptContext) -> bool {
-        let mut ring = self.lock();
-        match ring.get(tag) {
+        if self.is_gone() {
+            return false;
+        }
+        let mut held = self.lock();
+        match held.entries.get_mut(&tag) {
             Some(entry @ Entry::Prefetched) => {
                 *entry = Entry::Running(context.clone());
-                ring.running += 1;
+                held.running += 1;
                 true
             }
             _ => false,
@@ -108,38 +90,28 @@ impl AttemptTable {
 
     /// Notes that a delivery ended here; returns whether it is still ours to settle.
     pub(crate) fn finish(&self, tag: u64) -> bool {
-        let mut ring = self.lock();
-        let Some(entry) = ring.get(tag) else {
-            return false;
-        };
-        let before = std::mem::replace(entry, Entry::Done);
-        if matches!(before, Entry::Running(_)) {
-            ring.running -= 1;
+        let mut held = self.lock();
+        let before = held.entries.remove(&tag);
+        if let Some(Entry::Running(context)) = &before {
+            held.running -= 1;
+            context.leave_gate();
         }
-        ring.trim();
-        drop(ring);
-        matches!(before, Entry::Prefetched | Entry::Running(_))
+        before.is_some()
     }
 
     /// Takes every delivery that was not started, to be given back; returns how many.
     pub(crate) fn take_prefetched(&self) -> usize {
-        let mut ring = self.lock();
-        let Ring {
-            first,
-            entries,
-            owed,
-            ..
-        } = &mut *ring;
+        let mut held = self.lock();
+        let Held { entries, owed, .. } = &mut *held;
         let before = owed.len();
-        for (entry, tag) in entries.iter_mut().zip(*first..) {
-            if matches!(entry, Entry::Prefetched) {
-                *entry = Entry::Done;
-                owed.insert(tag, Outcome::release());
+        entries.retain(|tag, entry| {
+            let prefetched = matches!(entry, Entry::Prefetched);
+            if prefetched {
+                owed.insert(*tag, Outcome::release());
             }
-        }
-        let taken = owed.len() - before;
-        ring.trim();
-        taken
+            !prefetched
+        });
+        owed.len() - before
     }
 
     /// Takes one delivery from whoever has it, to be ended like that; returns whether that changed something.
@@ -175,22 +147,34 @@ impl AttemptTable {
         self.lock().outstanding = call;
     }
 
-    /// Owes what the consumer has not told the broker, or not for certain, since it cannot do so now. Whoever is second
-    /// changes nothing.
+    /// Owes what the consumer has not told the broker, or not for certain, since it cannot do so now; and gives back what
+    /// a call without an answer may have fetched. Whoever is second changes nothing.
     pub(crate) fn confiscate(&self) {
-        let mut ring = self.lock();
-        let finished = std::mem::take(&mut ring.finished);
-        let unanswered = ring.outstanding.take();
-        let unanswered = unanswered.map_or_else(Vec::new, |call| call.settlements.clone());
-        for settlement in unanswered.into_iter().chain(finished) {
-            ring.owed.insert(settlement.tag, settlement.outcome);
+        let mut held = self.lock();
+        let finished = std::mem::take(&mut held.finished);
+        if let Some(call) = held.outstanding.take() {
+            let end = call.first_tag + u64::from(call.want);
+            held.taken_below = held.taken_below.max(end);
+            for tag in call.first_tag..end {
+                if !held.entries.contains_key(&tag) {
+                    // What was not fetched is not held: giving it back changes nothing.
+                    held.owed.entry(tag).or_insert(Outcome::release());
+                }
+            }
+            let told = call
+                .settlements
+                .iter()
+                .map(|told| (told.tag, told.outcome.clone()));
+            held.owed.extend(told);
         }
+        held.owed
+            .extend(finished.into_iter().map(|told| (told.tag, told.outcome)));
     }
 
     /// Returns what the broker has to be told.
     pub(crate) fn owed(&self) -> Vec<(u64, Outcome)> {
-        let ring = self.lock();
-        ring.owed
+        let held = self.lock();
+        held.owed
             .iter()
             .map(|(tag, outcome)| (*tag, outcome.clone()))
             .collect()
@@ -203,38 +187,29 @@ impl AttemptTable {
 
     /// Notes that the broker was told.
     pub(crate) fn paid(&self, tags: &[u64]) {
-        let mut ring = self.lock();
+        let mut held = self.lock();
         for tag in tags {
-            ring.owed.remove(tag);
+            held.owed.remove(tag);
         }
     }
 
     /// Returns the attempts that run, with their tags.
     pub(crate) fn running(&self) -> Vec<(u64, AttemptContext)> {
-        let ring = self.lock();
-        if ring.running == 0 {
+        let held = self.lock();
+        if held.running == 0 {
             return Vec::new();
         }
-        let running =
-            ring.entries
-                .iter()
-                .zip(ring.first..)
-                .filter_map(|(entry, tag)| match entry {
-                    Entry::Running(context) => Some((tag, context.clone())),
-                    _ => None,
-                });
+        let running = held.entries.iter().filter_map(|(tag, entry)| match entry {
+            Entry::Running(context) => Some((*tag, context.clone())),
+            Entry::Prefetched => None,
+        });
         running.collect()
     }
 
     /// Returns how many deliveries are prefetched and how many run.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let ring = self.lock();
-        let prefetched = ring
-            .entries
-            .iter()
-            .filter(|e| matches!(e, Entry::Prefetched))
-            .count();
-        (prefetched, ring.running)
+        let held = self.lock();
+        (held.entries.len() - held.running, held.running)
     }
 
     pub(crate) fn place(&self, tag: u64) -> Place {
@@ -272,8 +247,8 @@ impl AttemptTable {
         self.gone.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ring> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         // Every change is made whole before anything can panic, so a poisoned table is still right.
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,6 +29,9 @@ use crate::table::AttemptTable;
 mod debts;
 mod patrol;
 
+/// How often the broker is asked to forget what is over.
+const TIDY: Duration = Duration::from_secs(60);
+
 /// What the watchdog needs.
 #[derive(Clone)]
 pub(crate) struct WatchdogSetup {
@@ -153,11 +156,28 @@ impl Duty {
 
     /// Closes lost incarnations and brings their tasks back, each sweep interval.
     async fn sweep_queues(self) {
+        let mut tidied = Instant::now();
         loop {
             for queue in &self.setup.queues {
                 self.sweep(queue).await;
             }
+            if tidied.elapsed() >= TIDY {
+                tidied = Instant::now();
+                self.forget_what_is_over().await;
+            }
             sleep(self.setup.sweep).await;
+        }
+    }
+
+    /// Has the broker forget results, channels and identities whose time is over, a bounded step at a time.
+    async fn forget_what_is_over(&self) {
+        loop {
+            let began = Instant::now();
+            match self.setup.link.broker.housekeep(MAX_BATCH).await {
+                Ok(0) => return,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => return self.setup.link.outage.failed(began, &error),
+            }
         }
     }
 
@@ -170,7 +190,7 @@ impl Duty {
             };
             for closed in &swept.closed {
                 warn!(self.log, "closed a lost incarnation"; "queue" => %queue,
-                    "incarnation" => %closed.id, "worker" => %closed.worker,
+                    "incarnation" => %closed.id, "lost_worker" => %closed.worker,
                     "proven_dead" => closed.proven_dead);
             }
             if swept.rescued + swept.buried > 0 {

@@ -112,7 +112,9 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         Err(failure) => return Err(failure),
     }
     let runtime = Runtime::start(app, options).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let burst = args.burst.then(|| Arc::clone(&broker));
+    let burst = args
+        .burst
+        .then(|| (Arc::clone(&broker), config.consume.clone()));
     Session::block_on(async {
         // Heard from now on, so whoever was told that it runs may stop it.
         let signals = Signals::listen()?;
@@ -178,7 +180,7 @@ async fn live(
     runtime: &Runtime,
     mut signals: Signals,
     grace: Duration,
-    burst: Option<Arc<dyn Broker>>,
+    burst: Option<Burst>,
     log: &Logger,
 ) -> Result<Exit, Failure> {
     let exit = tokio::select! {
@@ -218,9 +220,12 @@ async fn live(
     }
 }
 
+/// The broker to ask whether everything is done, and the queues that are drained here.
+type Burst = (Arc<dyn Broker>, Vec<QueueName>);
+
 /// Completes when nothing is ready, active, due for retry or unsettled; never without `--burst`.
-async fn until_done(burst: Option<Arc<dyn Broker>>) {
-    let Some(broker) = burst else {
+async fn until_done(burst: Option<Burst>) {
+    let Some((broker, consumed)) = burst else {
         return std::future::pending().await;
     };
     loop {
@@ -233,7 +238,11 @@ async fn until_done(burst: Option<Arc<dyn Broker>>) {
         let left = |queue: &celeriac_actors::ports::QueueStatus| {
             queue.ready + queue.active + queue.retrying + queue.dead_outbox
         };
-        if queues.iter().map(left).sum::<u64>() == 0 {
+        // What is paused, or drained by others, will not end here.
+        let ours = queues
+            .iter()
+            .filter(|queue| consumed.contains(&queue.queue) && !queue.paused);
+        if ours.map(left).sum::<u64>() == 0 {
             return;
         }
     }
@@ -241,9 +250,13 @@ async fn until_done(burst: Option<Arc<dyn Broker>>) {
 
 /// Tells systemd that the daemon is ready, and that it lives for as long as its tree does. Never completes.
 async fn notify_systemd(runtime: &Runtime) {
-    while !runtime.is_ready() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    // A child that cannot start yet (a parked task actor) delays the word for a while and does not withhold it.
+    let ready = async {
+        while !runtime.is_ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _either = tokio::time::timeout(Duration::from_secs(5), ready).await;
     // Nobody asked to be told where there is no socket.
     let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let Some(limit) = sd_notify::watchdog_enabled() else {
@@ -251,7 +264,7 @@ async fn notify_systemd(runtime: &Runtime) {
     };
     loop {
         tokio::time::sleep(limit / 2).await;
-        if runtime.is_ready() {
+        if runtime.is_alive() {
             let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
     }

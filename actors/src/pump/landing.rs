@@ -6,7 +6,7 @@ use slog::{debug, error, info, warn};
 
 use super::Pump;
 use crate::consumer::{ConsumerSetup, Mode};
-use crate::context::{Abort, AttemptContext};
+use crate::context::{Abort, AttemptContext, Phase};
 use crate::execution::{Conclusion, Ended, conclude};
 use crate::flight::Landed;
 use crate::lease::Outcome;
@@ -50,12 +50,17 @@ impl Pump {
         kind: &Kind,
     ) -> Option<Outcome> {
         let setup = Arc::clone(&self.setup);
+        // A suspect whose start mark could not be written was never started, whatever its limit says.
+        let unstarted = context.phase() == Phase::Unstarted;
+        let aborted = context
+            .aborted()
+            .map(|why| if unstarted { Abort::Released } else { why });
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
             policy: &kind.policy,
             has_output: kind.has_output,
-            aborted: context.aborted(),
+            aborted,
             worker: setup.worker.worker.as_str(),
             now: setup.worker.clock.now(),
             elapsed: context.elapsed(),
@@ -74,17 +79,17 @@ fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
     let log = &setup.log;
     let (id, task, attempt) = (context.id(), context.task(), context.number());
     let ms = millis(context.elapsed());
-    let why = end.error.as_deref();
+    let (why, place) = (end.error.as_deref(), end.place.as_deref());
     match &end.outcome {
         Outcome::Succeed { .. } => {
             debug!(log, "task succeeded"; "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Retry { delay, .. } => {
-            warn!(log, "attempt failed; it is tried again"; "error" => why, "retry_in_ms" => millis(*delay),
+            warn!(log, "attempt failed; it is tried again"; "error" => why, "place" => place, "retry_in_ms" => millis(*delay),
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Bury { reason, .. } => {
-            error!(log, "task died"; "reason" => %reason, "error" => why,
+            error!(log, "task died"; "reason" => %reason, "error" => why, "place" => place,
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {

@@ -80,10 +80,10 @@ impl Pump {
                 };
                 line.push_back(Ready { tag, job, kind });
             }
-            Admitted::Settle(outcome) => {
+            Admitted::Settle(refused) => {
                 if self.line.table.finish(tag) {
-                    self.setup.settled_unstarted(&outcome);
-                    self.line.table.settle(tag, outcome);
+                    self.setup.settled_unstarted(&refused);
+                    self.line.table.settle(tag, refused.outcome);
                 }
             }
         }

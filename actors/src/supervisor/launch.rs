@@ -37,7 +37,7 @@ impl Supervisor {
         ward.orders = Some(orders);
         ward.board = Some(Arc::clone(&lineage.board));
         let name = Arc::clone(ward.spec.incubator.name());
-        let keys = o!("child" => name.to_string(), "incarnation" => number);
+        let keys = o!("child" => name.to_string(), "start" => number);
         let birth = Birth {
             name,
             path: Arc::clone(&ward.path),

@@ -154,7 +154,8 @@ impl Duty {
             .map_or("?", |context| context.task().as_str());
         let id = culprit.as_ref().map(|context| context.id().to_string());
         error!(self.log, "thread is blocked by a task that does not yield";
-            "lane" => gauge.lane, "task" => task, "id" => id,
+            "lane" => gauge.lane, "queue" => culprit.as_ref().map(|context| context.queue().to_string()),
+            "attempt" => culprit.as_ref().map(AttemptContext::number), "id" => id, "task" => task,
             "silent_ms" => crate::time::millis(silent));
     }
 
