@@ -135,6 +135,7 @@ where
     };
     let json = cli.global.json;
     match dispatch(cli, &program, define(App::new())) {
+        Ok(Exit::Ok) if output::is_unwritten() => Exit::TaskFailed.into(),
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(json),
     }

@@ -252,3 +252,67 @@ impl AttemptTable {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> AttemptTable {
+        AttemptTable::new(QueueName::new("q").unwrap(), IncarnationId::random())
+    }
+
+    fn call(table: &AttemptTable, first_tag: u64, want: u32, told: &[u64]) -> Arc<ExchangeCall> {
+        let settlements = told.iter().map(|tag| Settlement {
+            tag: *tag,
+            outcome: Outcome::Succeed { result: None },
+        });
+        Arc::new(ExchangeCall {
+            queue: table.queue.clone(),
+            incarnation: table.incarnation,
+            number: 1,
+            settlements: settlements.collect(),
+            want,
+            first_tag,
+        })
+    }
+
+    /// Goal: what a call without an answer may have fetched is given back, and is not held when the answer comes late.
+    /// Method: confiscate with a call under way, then add what it had fetched.
+    #[test]
+    fn an_unanswered_fetch_is_given_back_once() {
+        let table = table();
+        table.add([1]);
+        assert!(table.finish(1));
+        table.set_outstanding(Some(call(&table, 2, 3, &[1])));
+        table.confiscate();
+        let owed = table.owed();
+        assert_eq!(
+            owed.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(),
+            [1, 2, 3, 4]
+        );
+        assert!(
+            matches!(owed[0].1, Outcome::Succeed { .. }),
+            "what had ended is told as it ended"
+        );
+        assert!(
+            owed[1..]
+                .iter()
+                .all(|(_, outcome)| *outcome == Outcome::release())
+        );
+
+        table.add([2, 3, 4, 5]);
+        assert_eq!(table.counts(), (1, 0));
+        assert!(!table.finish(3) && table.finish(5));
+    }
+
+    #[test]
+    fn what_has_ended_leaves_nothing_behind() {
+        let table = table();
+        table.add([1]);
+        for tag in 2..10_000 {
+            table.add([tag]);
+            assert!(table.finish(tag) && !table.finish(tag));
+        }
+        assert_eq!(table.lock().entries.len(), 1);
+    }
+}

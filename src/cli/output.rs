@@ -2,15 +2,29 @@
 //! error: whoever pipes into `head` has seen enough.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
 use crate::telemetry::escape;
 
-/// Writes a line to standard output.
+/// Whether something that was to be read could not be written.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard output. A closed pipe ends the output, not the command; a full disk is said once, and the
+/// command ends with a failure.
 pub(crate) fn line(text: &str) {
-    // A closed pipe ends the output, not the command.
-    let _gone = writeln!(io::stdout().lock(), "{text}");
+    let Err(error) = writeln!(io::stdout().lock(), "{text}") else {
+        return;
+    };
+    if error.kind() != io::ErrorKind::BrokenPipe && !UNWRITTEN.swap(true, Ordering::Relaxed) {
+        complain(&format!("celeriac: the output cannot be written: {error}"));
+    }
+}
+
+/// Returns whether output was lost for another reason than a reader that went away.
+pub(crate) fn is_unwritten() -> bool {
+    UNWRITTEN.load(Ordering::Relaxed)
 }
 
 /// Writes a value as one line of JSON to standard output.

@@ -133,6 +133,21 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(place.json(&["queues", "--json"])["audit"]["came"], 2_000);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let place = Place::new();
+    let mut command = place.command(&["enqueue", "a.b"]);
+    command.stdout(std::fs::File::create("/dev/full").unwrap());
+    let output = command
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the output cannot be written"), "{said}");
+}
+
 #[test]
 fn every_shell_gets_its_completions() {
     let place = Place::new();

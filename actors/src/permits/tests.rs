@@ -19,6 +19,25 @@ fn acquire_all(seat: &mut Seat, want: usize) -> usize {
     }
 }
 
+/// Goal: no permit is idle while somebody waits, though shares are rounded down.
+/// Method: three queues that want everything, four permits.
+#[test]
+fn rounding_leaves_no_permit_idle() {
+    let permits = Permits::new(4, 8, &[]);
+    let names = ["a", "b", "c"];
+    let mut seats: Vec<Seat> = names
+        .iter()
+        .map(|name| permits.seat(&queue(name), 1))
+        .collect();
+    for _ in 0..4 {
+        for seat in &mut seats {
+            seat.acquire(4);
+        }
+    }
+    assert_eq!(permits.totals(), (4, 0));
+    assert!(seats.iter().all(|seat| seat.held() >= 1));
+}
+
 #[test]
 fn an_only_queue_takes_everything_and_a_waiting_one_gets_its_share_back() {
     let permits = Permits::new(8, 16, &[]);
