@@ -145,6 +145,7 @@ impl SqliteBroker {
     {
         let room = Arc::clone(&self.room).acquire_owned().await;
         let permit = room.map_err(|_| closed())?;
+        self.keeping.ensure_present()?;
         let (call, reply) = Call::new(step, permit);
         let sent = self.writer.try_send(Order::Run(Box::new(call)));
         sent.map_err(|_| closed())?;
@@ -158,6 +159,7 @@ impl SqliteBroker {
     ) -> Reply<T> {
         let room = Arc::clone(&self.room).acquire_owned().await;
         let permit = room.map_err(|_| closed())?;
+        self.keeping.ensure_present()?;
         let reader = self.reader.as_ref().ok_or_else(closed)?;
         reader.look(permit, look).await
     }

@@ -1,11 +1,12 @@
-//! The thread beside the writer: it moves the log into the database, and looks for what no bell told.
+//! The thread beside the writer: it moves the log into the database, looks for what no bell told, and whether the
+//! database is still where it was.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use celeriac_actors::ports::Wake;
+use celeriac_actors::ports::{BrokerError, Wake};
 use diesel::result::QueryResult;
 
 use super::board::Board;
@@ -35,6 +36,8 @@ pub(super) struct Keeping {
     /// Roughly how many since it was last emptied.
     since_restart: AtomicUsize,
     stop: AtomicBool,
+    /// The database was removed or replaced. For good: whoever has it open writes where nobody reads.
+    lost: AtomicBool,
     /// Somebody wants everything looked at.
     look: AtomicBool,
     rung: Mutex<bool>,
@@ -61,6 +64,17 @@ impl Keeping {
     /// Notes that the log was emptied.
     pub(super) fn emptied(&self) {
         self.since_restart.store(0, Ordering::Relaxed);
+    }
+
+    /// Refuses every step once the database is known to be lost.
+    pub(super) fn ensure_present(&self) -> Result<(), BrokerError> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(BrokerError::Unavailable(
+                "broker.db was removed or replaced while it was open; restart the workers"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Asks for a look at everything, at the next tick: somebody else wrote, and bells may have told it already.
@@ -112,6 +126,11 @@ impl Keeper {
         let (mut last, mut quiet, mut looks) = (0, 0, 0_u32);
         while !self.keeping.stop.load(Ordering::Relaxed) {
             self.keeping.wait();
+            if self.place.is_lost() {
+                // Its log and its locks may be another database's by now: hands off.
+                self.keeping.lost.store(true, Ordering::Relaxed);
+                return;
+            }
             looks = looks.wrapping_add(1);
             if self.keeping.look.swap(false, Ordering::Relaxed) {
                 // What cannot be read now is read at the next look.

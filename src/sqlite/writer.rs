@@ -82,7 +82,7 @@ impl Writer {
 
     /// Lets other processes get at the lock between two groups, and the log be emptied when it has grown too far.
     fn make_room(&mut self) {
-        if self.keeping.is_overdue() {
+        if self.keeping.is_overdue() && self.keeping.ensure_present().is_ok() {
             // Short: the keeper's passive checkpoints have moved nearly everything by now.
             drop(self.db.batch("PRAGMA wal_checkpoint(RESTART)"));
             self.keeping.emptied();
@@ -132,6 +132,7 @@ impl Writer {
     }
 
     fn begin(&mut self) -> Result<(), BrokerError> {
+        self.keeping.ensure_present()?;
         let mut backoff = Backoff::new(self.busy_bound);
         loop {
             match self.db.run("BEGIN IMMEDIATE", &[]) {

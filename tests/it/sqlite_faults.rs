@@ -114,6 +114,31 @@ fn a_full_database_refuses_new_tasks_and_goes_on() {
     });
 }
 
+/// Goal: whoever has a database open that is no longer where it was says so, and acknowledges nothing into it.
+#[test]
+fn a_database_that_is_removed_or_replaced_is_unavailable_for_good() {
+    for replace in [false, true] {
+        let (dir, broker) = open(|options| options);
+        run(async {
+            broker.enqueue(adding([1], 0)).await.unwrap();
+            let path = dir.path().join("broker.db");
+            std::fs::rename(&path, dir.path().join("moved.db")).unwrap();
+            if replace {
+                std::fs::write(&path, b"").unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(2_000)).await;
+            let lost = |error: BrokerError| {
+                let text = error.to_string();
+                matches!(error, BrokerError::Unavailable(_)) && text.contains("restart the workers")
+            };
+            assert!(broker.enqueue(adding([2], 0)).await.is_err_and(lost));
+            assert!(broker.queues().await.is_err_and(lost));
+            let waited = broker.wait(&[queue()], Duration::from_secs(9)).await;
+            assert!(waited.is_err_and(lost));
+        });
+    }
+}
+
 /// Goal: a frame beyond the bound is refused before anything is written.
 #[test]
 fn an_oversized_frame_is_invalid() {
