@@ -271,6 +271,7 @@ impl Threads {
             busy_bound: options.busy_bound,
             data_version: 0,
             contended: 0,
+            relieved: None,
         };
         // One place more than steps may be under way: for the order to stop.
         let (writer, writing) = writer::spawn(writer, UNDER_WAY + 1)?;
