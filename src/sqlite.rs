@@ -145,6 +145,7 @@ impl SqliteBroker {
     {
         let room = Arc::clone(&self.room).acquire_owned().await;
         let permit = room.map_err(|_| closed())?;
+        self.keeping.ensure_present()?;
         let (call, reply) = Call::new(step, permit);
         let sent = self.writer.try_send(Order::Run(Box::new(call)));
         sent.map_err(|_| closed())?;
@@ -158,6 +159,7 @@ impl SqliteBroker {
     ) -> Reply<T> {
         let room = Arc::clone(&self.room).acquire_owned().await;
         let permit = room.map_err(|_| closed())?;
+        self.keeping.ensure_present()?;
         let reader = self.reader.as_ref().ok_or_else(closed)?;
         reader.look(permit, look).await
     }
@@ -269,6 +271,7 @@ impl Threads {
             busy_bound: options.busy_bound,
             data_version: 0,
             contended: 0,
+            relieved: None,
         };
         // One place more than steps may be under way: for the order to stop.
         let (writer, writing) = writer::spawn(writer, UNDER_WAY + 1)?;

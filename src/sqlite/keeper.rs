@@ -1,11 +1,12 @@
-//! The thread beside the writer: it moves the log into the database, and looks for what no bell told.
+//! The thread beside the writer: it moves the log into the database, looks for what no bell told, and whether the
+//! database is still where it was.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use celeriac_actors::ports::Wake;
+use celeriac_actors::ports::{BrokerError, Wake};
 use diesel::result::QueryResult;
 
 use super::board::Board;
@@ -14,6 +15,10 @@ use super::sql::{Db, Value};
 
 /// How much is written before the log is moved into the database.
 const CHECKPOINT_AFTER: usize = 16 << 20;
+/// How much is written before an idle process moves it.
+const IDLE_CHECKPOINT_AFTER: usize = 512 << 10;
+/// How much a process that has only beats to write writes at most between two looks.
+const IDLE_GROWTH: usize = 512 << 10;
 /// How much is written before the writer itself empties the log.
 const OVERDUE_AFTER: usize = 64 << 20;
 /// How often to look.
@@ -35,6 +40,8 @@ pub(super) struct Keeping {
     /// Roughly how many since it was last emptied.
     since_restart: AtomicUsize,
     stop: AtomicBool,
+    /// The database was removed or replaced. For good: whoever has it open writes where nobody reads.
+    lost: AtomicBool,
     /// Somebody wants everything looked at.
     look: AtomicBool,
     rung: Mutex<bool>,
@@ -63,6 +70,17 @@ impl Keeping {
         self.since_restart.store(0, Ordering::Relaxed);
     }
 
+    /// Refuses every step once the database is known to be lost.
+    pub(super) fn ensure_present(&self) -> Result<(), BrokerError> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(BrokerError::Unavailable(
+                "broker.db was removed or replaced while it was open; restart the workers"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     /// Asks for a look at everything, at the next tick: somebody else wrote, and bells may have told it already.
     pub(super) fn look_later(&self) {
         self.look.store(true, Ordering::Relaxed);
@@ -85,10 +103,13 @@ impl Keeping {
         self.bell.notify_one();
     }
 
-    fn wait(&self) {
+    /// Waits for the next look; returns whether a whole tick passed until then.
+    fn wait(&self) -> bool {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.bell.wait_timeout_while(rung, TICK, |rung| !*rung);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+        let (mut rung, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        *rung = false;
+        timeout.timed_out()
     }
 }
 
@@ -111,7 +132,12 @@ impl Keeper {
     fn serve(mut self) {
         let (mut last, mut quiet, mut looks) = (0, 0, 0_u32);
         while !self.keeping.stop.load(Ordering::Relaxed) {
-            self.keeping.wait();
+            let whole_tick = self.keeping.wait();
+            if self.place.is_lost() {
+                // Its log and its locks may be another database's by now: hands off.
+                self.keeping.lost.store(true, Ordering::Relaxed);
+                return;
+            }
             looks = looks.wrapping_add(1);
             if self.keeping.look.swap(false, Ordering::Relaxed) {
                 // What cannot be read now is read at the next look.
@@ -119,12 +145,16 @@ impl Keeper {
             }
             let grown = self.keeping.since_checkpoint.load(Ordering::Relaxed);
             quiet = if grown == last { quiet + 1 } else { 0 };
+            let is_idle = whole_tick && grown.saturating_sub(last) <= IDLE_GROWTH;
+            let has_pile = is_idle && grown >= IDLE_CHECKPOINT_AFTER;
             last = grown;
             if grown >= CHECKPOINT_AFTER {
                 self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
-            } else if quiet == IDLE_LOOKS && grown > 0 {
+                last = 0;
+            } else if has_pile || (quiet == IDLE_LOOKS && grown > 0) {
                 self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
                 self.keeping.emptied();
+                last = 0;
             }
             if looks % TIDY_LOOKS == 1 {
                 drop(self.tidy());

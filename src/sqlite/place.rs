@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::options::OpenError;
@@ -27,6 +27,8 @@ const FUSE: i64 = 0x6573_5546;
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     root: PathBuf,
+    /// Which file the database was when the directory was opened: its device and its number there.
+    file: (u64, u64),
 }
 
 impl Place {
@@ -35,12 +37,23 @@ impl Place {
         make(root).map_err(OpenError::directory(root))?;
         let root = root.canonicalize().map_err(OpenError::directory(root))?;
         let doubts = doubts_about(&root)?;
-        let place = Self { root };
+        let file = (0, 0);
+        let mut place = Self { root, file };
         for inner in [place.locks(), place.bells()] {
             make(&inner).map_err(OpenError::directory(&inner))?;
         }
         place.touch_database()?;
+        let path = place.database();
+        place.file = file_at(&path).map_err(OpenError::directory(&path))?;
         Ok((place, doubts))
+    }
+
+    /// Returns whether the database is known to be another file by now, or none at all.
+    pub(super) fn is_lost(&self) -> bool {
+        match file_at(&self.database()) {
+            Ok(found) => found != self.file,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     /// Makes the database's file with its permissions, which SQLite's other files inherit.
@@ -79,6 +92,11 @@ impl Place {
     pub(super) fn bells(&self) -> PathBuf {
         self.root.join("bells")
     }
+}
+
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Returns what is doubtful about the file system of a directory.

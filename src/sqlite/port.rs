@@ -110,6 +110,7 @@ impl Broker for SqliteBroker {
     }
 
     async fn wait(&self, queues: &[QueueName], timeout: Duration) -> Reply<Vec<Wake>> {
+        self.keeping.ensure_present()?;
         let waiting = self.board.wait(queues);
         let woken = tokio::time::timeout(timeout, waiting.next()).await;
         Ok(woken.unwrap_or_default())

@@ -27,6 +27,8 @@ const MAX_STEPS: usize = 256;
 const MAX_WEIGHT: usize = 4 << 20;
 /// For how many groups the writer makes room after each, once another process has written.
 const CONTENDED: u32 = 64;
+/// How much time passes at least between two attempts to win room on a disk that is full.
+const RELIEF: Duration = Duration::from_millis(250);
 /// How often the writer looks who shares the directory while nothing is to be done.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,8 @@ pub(super) struct Writer {
     pub(super) data_version: i64,
     /// For how many more groups others are let in after each.
     pub(super) contended: u32,
+    /// When, since boot, room on a full disk was last sought.
+    pub(super) relieved: Option<Duration>,
 }
 
 /// What the thread is sent.
@@ -82,7 +86,7 @@ impl Writer {
 
     /// Lets other processes get at the lock between two groups, and the log be emptied when it has grown too far.
     fn make_room(&mut self) {
-        if self.keeping.is_overdue() {
+        if self.keeping.is_overdue() && self.keeping.ensure_present().is_ok() {
             // Short: the keeper's passive checkpoints have moved nearly everything by now.
             drop(self.db.batch("PRAGMA wal_checkpoint(RESTART)"));
             self.keeping.emptied();
@@ -107,7 +111,11 @@ impl Writer {
     }
 
     fn carry_out(&mut self, mut group: Vec<Box<dyn Job>>) {
-        match self.attempt(&mut group) {
+        let mut attempt = self.attempt(&mut group);
+        if attempt.as_ref().is_err_and(Failure::is_unwritable) && self.relieve() {
+            attempt = self.attempt(&mut group);
+        }
+        match attempt {
             Ok(effects) => self.committed(group, effects),
             Err(Failure::Begin(error)) => fail_all(group, &error),
             Err(Failure::Run(error)) if group.len() == 1 => fail_all(group, &error),
@@ -117,6 +125,22 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Moves the log into the database, whose pages mostly have their room already; returns whether it was emptied.
+    fn relieve(&mut self) -> bool {
+        let now = self.clock.since_boot();
+        let is_early = |at| now.saturating_sub(at) < RELIEF;
+        if self.relieved.is_some_and(is_early) {
+            return false;
+        }
+        self.relieved = Some(now);
+        // What holds it up (a reader, a disk too full for that, too) has passed at a later attempt, or not.
+        let emptied = self.db.number("PRAGMA wal_checkpoint(TRUNCATE)") == Ok(0);
+        if emptied {
+            self.keeping.emptied();
+        }
+        emptied
     }
 
     fn attempt(&mut self, group: &mut [Box<dyn Job>]) -> Result<Effects, Failure> {
@@ -132,6 +156,7 @@ impl Writer {
     }
 
     fn begin(&mut self) -> Result<(), BrokerError> {
+        self.keeping.ensure_present()?;
         let mut backoff = Backoff::new(self.busy_bound);
         loop {
             match self.db.run("BEGIN IMMEDIATE", &[]) {
@@ -170,6 +195,14 @@ enum Failure {
     Begin(BrokerError),
     /// A step or the commit failed.
     Run(BrokerError),
+}
+
+impl Failure {
+    /// Returns whether the database could not be written, as on a full disk.
+    const fn is_unwritable(&self) -> bool {
+        let (Self::Begin(error) | Self::Run(error)) = self;
+        matches!(error, BrokerError::Refused(_))
+    }
 }
 
 fn run(

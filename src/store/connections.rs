@@ -2,7 +2,8 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use celeriac_actors::ports::StoreError;
@@ -19,16 +20,32 @@ use super::url::Place;
 
 /// The pool.
 pub(super) enum Connections {
-    Sqlite {
-        pool: Pool<ConnectionManager<SqliteConnection>>,
-        path: PathBuf,
-    },
+    Sqlite(Files),
     #[cfg(feature = "postgres")]
     Postgres {
         pool: Pool<ConnectionManager<PgConnection>>,
         secrets: super::postgres::Secrets,
     },
 }
+
+/// Connections to a file, all of one and the same: they end with it when it is removed or replaced.
+pub(super) struct Files {
+    path: PathBuf,
+    /// The path as SQLite takes it.
+    plain: String,
+    options: StoreOptions,
+    current: Mutex<Current>,
+}
+
+/// What is connected to now.
+struct Current {
+    pool: Pool<ConnectionManager<SqliteConnection>>,
+    /// The file its connections opened; `None` before the first.
+    file: Option<FileId>,
+}
+
+/// Which file a path led to: its device and its number there.
+pub(super) type FileId = (u64, u64);
 
 /// One connection of the pool.
 pub(super) enum Live {
@@ -95,13 +112,7 @@ impl Connections {
                 } else {
                     format!("./{text}")
                 };
-                let pragmas = Pragmas {
-                    busy: options.timeout / 2,
-                };
-                Ok(Self::Sqlite {
-                    pool: pool(ConnectionManager::new(plain), Box::new(pragmas), options),
-                    path: path.clone(),
-                })
+                Ok(Self::Sqlite(Files::new(path.clone(), plain, *options)))
             }
             #[cfg(feature = "postgres")]
             Place::Postgres(url) => {
@@ -123,24 +134,115 @@ impl Connections {
         }
     }
 
-    /// Takes a connection, waiting at most the pool's timeout.
-    pub(super) fn take(&self) -> Result<Live, StoreError> {
+    /// Takes a connection, waiting at most the pool's timeout; for a file says also which one it is.
+    pub(super) fn take(&self) -> Result<(Live, Option<FileId>), StoreError> {
         match self {
-            Self::Sqlite { pool, path } => {
-                create_private(path).map_err(|error| cannot_create(path, &error))?;
+            Self::Sqlite(files) => {
+                let (pool, file) = files.current()?;
                 let connection = pool
                     .get()
                     .map_err(|error| no_connection(error.to_string()))?;
-                Ok(Live::Sqlite(connection))
+                Ok((Live::Sqlite(connection), Some(file)))
             }
             #[cfg(feature = "postgres")]
             Self::Postgres { pool, secrets } => {
                 let scrubbed = |error: diesel::r2d2::PoolError| secrets.scrub(&error.to_string());
                 let connection = pool.get().map_err(|error| no_connection(scrubbed(error)))?;
-                Ok(Live::Postgres(connection))
+                Ok((Live::Postgres(connection), None))
             }
         }
     }
+
+    /// Checks that what a step did on `file` is where its path leads.
+    pub(super) fn confirm(&self, file: Option<FileId>) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(files) if found(&files.path)? != file => {
+                files.renew(&mut files.lock());
+                Err(replaced(&files.path))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Files {
+    fn new(path: PathBuf, plain: String, options: StoreOptions) -> Self {
+        let current = Mutex::new(Current {
+            pool: Self::pool(&plain, &options),
+            file: None,
+        });
+        Self {
+            path,
+            plain,
+            options,
+            current,
+        }
+    }
+
+    fn pool(plain: &str, options: &StoreOptions) -> Pool<ConnectionManager<SqliteConnection>> {
+        let pragmas = Pragmas {
+            busy: options.timeout / 2,
+        };
+        pool(ConnectionManager::new(plain), Box::new(pragmas), options)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of every connection: the next step opens whatever file the path then leads to.
+    fn renew(&self, current: &mut Current) {
+        *current = Current {
+            pool: Self::pool(&self.plain, &self.options),
+            file: None,
+        };
+    }
+
+    /// Returns the pool of the file that the path leads to, making the file where it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], once, when it is not the file any more that was open.
+    fn current(&self) -> Result<(Pool<ConnectionManager<SqliteConnection>>, FileId), StoreError> {
+        let mut current = self.lock();
+        if current.file.is_some() && found(&self.path)? != current.file {
+            self.renew(&mut current);
+            return Err(replaced(&self.path));
+        }
+        if current.file.is_none() {
+            create_private(&self.path).map_err(|error| cannot_create(&self.path, &error))?;
+            current.file = found(&self.path)?;
+        }
+        let file = current.file.ok_or_else(|| replaced(&self.path))?;
+        Ok((current.pool.clone(), file))
+    }
+}
+
+/// Returns which file is at `path`, if there is one.
+fn found(path: &Path) -> Result<Option<FileId>, StoreError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(id_of(&metadata))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_create(path, &error)),
+    }
+}
+
+#[cfg(unix)]
+fn id_of(metadata: &std::fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.dev(), metadata.ino())
+}
+
+/// Elsewhere a file that is open can be neither removed nor replaced.
+#[cfg(not(unix))]
+fn id_of(_: &std::fs::Metadata) -> FileId {
+    (0, 0)
+}
+
+fn replaced(path: &Path) -> StoreError {
+    StoreError::Unavailable(format!(
+        "{} was removed or replaced while it was open",
+        path.display()
+    ))
 }
 
 fn pool<C: R2D2Connection + 'static>(
@@ -160,7 +262,7 @@ fn pool<C: R2D2Connection + 'static>(
 }
 
 /// Makes sure that the file is there and that only its owner may read it: dead letters hold arguments.
-fn create_private(path: &std::path::Path) -> io::Result<()> {
+fn create_private(path: &Path) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
@@ -171,7 +273,7 @@ fn create_private(path: &std::path::Path) -> io::Result<()> {
     options.open(path).map(drop)
 }
 
-fn cannot_create(path: &std::path::Path, error: &io::Error) -> StoreError {
+fn cannot_create(path: &Path, error: &io::Error) -> StoreError {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
 
     let text = format!("{}: {error}", path.display());

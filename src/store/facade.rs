@@ -197,11 +197,26 @@ impl Shared {
     fn attempt<T>(&self, step: impl Fn(&mut Live) -> Result<T, Fault>) -> Result<T, StoreError> {
         let mut tries = 1;
         loop {
-            let mut live = self.connections.take()?;
+            let (mut live, file) = self.connections.take().inspect_err(|_| self.doubt())?;
             match step(&mut live) {
                 Err(fault) if fault.may_pass() && tries < TRIES => tries += 1,
-                outcome => return outcome.map_err(Fault::into_store_error),
+                outcome => {
+                    drop(live);
+                    let outcome = outcome.map_err(Fault::into_store_error);
+                    let confirmed = self.connections.confirm(file);
+                    if confirmed.is_err() || matches!(outcome, Err(StoreError::Schema(_))) {
+                        self.doubt();
+                    }
+                    return confirmed.and(outcome);
+                }
             }
+        }
+    }
+
+    /// Has the next step check the schema again: a file may be another one by then.
+    fn doubt(&self) {
+        if matches!(self.connections, Connections::Sqlite(_)) {
+            self.fits.store(false, Ordering::Release);
         }
     }
 

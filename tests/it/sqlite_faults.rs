@@ -114,6 +114,72 @@ fn a_full_database_refuses_new_tasks_and_goes_on() {
     });
 }
 
+fn log_bytes(dir: &TempDir) -> u64 {
+    let log = std::fs::metadata(dir.path().join("broker.db-wal"));
+    log.unwrap().len()
+}
+
+/// Goal: what the log takes of a full disk is given back as soon as something does not fit.
+#[test]
+fn a_full_database_empties_its_log_at_once() {
+    let (dir, broker) = open(|mut options| {
+        options.max_pages = 120;
+        options
+    });
+    run(async {
+        let (mut added, mut grown) = (0, 0);
+        while broker.enqueue(adding([added], 8_000)).await.is_ok() {
+            (added, grown) = (added + 1, log_bytes(&dir));
+        }
+        assert!(grown > 100_000, "{grown}");
+        assert_eq!(log_bytes(&dir), 0);
+    });
+}
+
+/// Goal: a process that has little to write keeps its log small, though it is never quite quiet.
+#[test]
+fn an_idle_process_keeps_its_log_small() {
+    let (dir, broker) = open(|options| options);
+    run(async {
+        for number in 0..60 {
+            broker.enqueue(adding([number], 8_000)).await.unwrap();
+        }
+        assert!(log_bytes(&dir) > 500_000, "{}", log_bytes(&dir));
+        let mut looks = 0;
+        while log_bytes(&dir) > 200_000 {
+            assert!(looks < 40, "{}", log_bytes(&dir));
+            broker.pause(&queue(), looks % 2 == 0).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            looks += 1;
+        }
+    });
+}
+
+/// Goal: whoever has a database open that is no longer where it was says so, and acknowledges nothing into it.
+#[test]
+fn a_database_that_is_removed_or_replaced_is_unavailable_for_good() {
+    for replace in [false, true] {
+        let (dir, broker) = open(|options| options);
+        run(async {
+            broker.enqueue(adding([1], 0)).await.unwrap();
+            let path = dir.path().join("broker.db");
+            std::fs::rename(&path, dir.path().join("moved.db")).unwrap();
+            if replace {
+                std::fs::write(&path, b"").unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(2_000)).await;
+            let lost = |error: BrokerError| {
+                let text = error.to_string();
+                matches!(error, BrokerError::Unavailable(_)) && text.contains("restart the workers")
+            };
+            assert!(broker.enqueue(adding([2], 0)).await.is_err_and(lost));
+            assert!(broker.queues().await.is_err_and(lost));
+            let waited = broker.wait(&[queue()], Duration::from_secs(9)).await;
+            assert!(waited.is_err_and(lost));
+        });
+    }
+}
+
 /// Goal: a frame beyond the bound is refused before anything is written.
 #[test]
 fn an_oversized_frame_is_invalid() {

@@ -108,6 +108,41 @@ async fn a_place_that_is_not_there_is_unavailable() {
     ));
 }
 
+/// Goal: no step succeeds on a file that its path does not lead to any more, and the next ones go on with the new one.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_takes_no_letter_with_it() {
+    let bed = Bed::sqlite();
+    let path = bed.url.to_string().replace("sqlite://", "");
+    let store = bed.migrated().await;
+    assert_eq!(store.insert(vec![letter(0, 1)]).await, Ok(1));
+    for (number, replace) in [(1, false), (2, true)] {
+        if replace {
+            let other = Bed::sqlite();
+            drop(other.migrated().await);
+            std::fs::rename(other.url.to_string().replace("sqlite://", ""), &path).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let new = letter(number, 1);
+        let id = new.id;
+        let error = store.insert(vec![new.clone()]).await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Unavailable(text) if text.contains("removed or replaced")),
+            "{error:?}"
+        );
+        assert_eq!(store.insert(vec![new]).await, Ok(1));
+        let shown = bed.migrated().await.show(id).await.unwrap();
+        assert_eq!(shown.id, id);
+    }
+    std::fs::remove_file(&path).unwrap();
+    let unmigrated = bed.open();
+    assert!(matches!(
+        unmigrated.check().await,
+        Err(StoreError::Schema(_))
+    ));
+}
+
 #[tokio::test]
 async fn a_file_of_something_else_is_not_taken_for_a_store() {
     let bed = Bed::sqlite();
