@@ -236,6 +236,7 @@ impl Threads {
     ) -> Result<(Vec<JoinHandle<()>>, Self), StartError> {
         let board = Arc::new(Board::default());
         let keeping = Arc::new(Keeping::default());
+        keeping.set_tight(place.is_tight());
         let bell = Bell::hang(&place.bells())?;
         let stop = bell.stop()?;
         let ringer = Ringer::new(&place.bells(), bell.name())?;

@@ -42,6 +42,8 @@ pub(super) struct Keeping {
     stop: AtomicBool,
     /// The database was removed or replaced. For good: whoever has it open writes where nobody reads.
     lost: AtomicBool,
+    /// The disk has only the room left that settling needs.
+    tight: AtomicBool,
     /// Somebody wants everything looked at.
     look: AtomicBool,
     rung: Mutex<bool>,
@@ -76,6 +78,21 @@ impl Keeping {
             return Err(BrokerError::Unavailable(
                 "broker.db was removed or replaced while it was open; restart the workers"
                     .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes whether the disk is nearly full.
+    pub(super) fn set_tight(&self, tight: bool) {
+        self.tight.store(tight, Ordering::Relaxed);
+    }
+
+    /// Refuses new tasks while the disk is nearly full, so that those that are here can still be fetched and settled.
+    pub(super) fn ensure_room(&self) -> Result<(), BrokerError> {
+        if self.tight.load(Ordering::Relaxed) {
+            return Err(BrokerError::Refused(
+                "the disk is nearly full; free some room on the data directory's".to_owned(),
             ));
         }
         Ok(())
@@ -138,6 +155,9 @@ impl Keeper {
                 self.keeping.lost.store(true, Ordering::Relaxed);
                 return;
             }
+            self.keeping
+                .tight
+                .store(self.place.is_tight(), Ordering::Relaxed);
             looks = looks.wrapping_add(1);
             if self.keeping.look.swap(false, Ordering::Relaxed) {
                 // What cannot be read now is read at the next look.

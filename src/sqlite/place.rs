@@ -56,6 +56,14 @@ impl Place {
         }
     }
 
+    /// Returns whether the disk has only the room left that fetching and settling need. A disk that does not tell is not.
+    pub(super) fn is_tight(&self) -> bool {
+        rustix::fs::statvfs(&self.root).is_ok_and(|disk| {
+            let (free, total) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+            is_tight(free, total)
+        })
+    }
+
     /// Makes the database's file with its permissions, which SQLite's other files inherit.
     fn touch_database(&self) -> Result<(), OpenError> {
         let path = self.database();
@@ -92,6 +100,13 @@ impl Place {
     pub(super) fn bells(&self) -> PathBuf {
         self.root.join("bells")
     }
+}
+
+/// The room that is kept for settling, in bytes; a sixteenth of a disk that is smaller than sixteen times that.
+const RESERVE: u64 = 4 << 20;
+
+fn is_tight(free: u64, total: u64) -> bool {
+    total > 0 && free < RESERVE.min(total / 16)
 }
 
 fn file_at(path: &Path) -> io::Result<(u64, u64)> {
@@ -132,4 +147,20 @@ fn make(path: &Path) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_kept_for_settling_on_large_disks_and_small_ones() {
+        let (mib, gib) = (1 << 20, 1 << 30);
+        assert!(is_tight(3 * mib, 100 * gib) && !is_tight(5 * mib, 100 * gib));
+        assert!(is_tight(0, 2 * mib) && !is_tight(mib, 2 * mib));
+        assert!(
+            !is_tight(0, 0),
+            "a file system without a size has no bound to keep"
+        );
+    }
 }

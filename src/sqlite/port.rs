@@ -46,6 +46,7 @@ impl Broker for SqliteBroker {
     }
 
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
+        self.keeping.ensure_room()?;
         self.write(Enqueue(call)).await
     }
 
