@@ -46,7 +46,7 @@
 //!
 //! Where to look:
 //!
-//! - [`task`], [`attempt`], [`context`], [`policy`]: what tasks are written with.
+//! - [`task`](mod@task), [`attempt`], [`context`], [`policy`]: what tasks are written with.
 //! - `app`, `runtime` (feature `runtime`): a program's tasks, and what runs them.
 //! - `client` (feature `client`): enqueueing and waiting, without a runtime.
 //! - `cli` (feature `daemon`): the daemon and its commands, for a binary of one's own.
