@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use celeriac_actors::time::{Clock, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The clock of this machine.
+/// The clock of the system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

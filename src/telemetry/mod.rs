@@ -5,7 +5,7 @@
 //! than it says. Control characters are escaped, so no name can forge a line. Payloads are never logged.
 //!
 //! ```no_run
-//! # fn clock() -> std::sync::Arc<dyn celeriac_actors::time::Clock> { unimplemented!() }
+//! # fn clock() -> std::sync::Arc<dyn celeriac_actors::time::Clock> { std::sync::Arc::new(celeriac::clock::SystemClock) }
 //! # let config = celeriac::config::load(&celeriac::config::Sources::empty(std::num::NonZeroUsize::MIN));
 //! # let config = config.into_result().unwrap();
 //! use celeriac::telemetry::{keys, start};

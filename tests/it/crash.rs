@@ -247,7 +247,7 @@ async fn a_task_that_never_yields_is_named_and_others_go_on() {
     assert_eq!(ground.audit().await.succeeded, 81);
 }
 
-/// Returns real files of this machine, or files made in `own` where it has too few.
+/// Returns real files, or files made in `own` where it has too few.
 fn files(own: &Path) -> Vec<PathBuf> {
     const COUNT: usize = 500;
     let (mut found, mut places) = (Vec::new(), vec![PathBuf::from("/usr/share")]);

@@ -151,7 +151,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Finds files of this machine to read, and makes some below `own` where it has too few.
+/// Finds real files to read, and makes some below `own` where it has too few.
 pub(super) fn files(own: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut places = vec![PathBuf::from("/usr/share")];
