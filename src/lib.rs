@@ -64,6 +64,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 #[cfg(feature = "client")]

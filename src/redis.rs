@@ -1,0 +1,4 @@
+//! The Redis broker.
+
+mod fault;
+mod link;
