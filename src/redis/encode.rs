@@ -55,23 +55,25 @@ pub(super) fn exchange(keys: &Keys, call: &ExchangeCall, with_results: bool) -> 
         &EXCHANGE
     };
     let mut command = script.call(&keys.root(&call.queue));
-    let plain = || {
-        let settled = call.settlements.iter();
-        settled.filter(|settled| is_plain(&settled.outcome))
-    };
     command
         .arg(hex(call.incarnation))
         .arg(call.number)
         .arg(call.number.wrapping_sub(1))
         .arg(call.want)
-        .arg(call.first_tag)
-        .arg(plain().count());
-    for settled in plain() {
-        command.arg(settled.tag);
-    }
-    for settled in &call.settlements {
-        if !is_plain(&settled.outcome) {
-            outcome(&mut command, settled.tag, &settled.outcome, with_results);
+        .arg(call.first_tag);
+    for run in call
+        .settlements
+        .chunk_by(|a, b| is_plain(&a.outcome) == is_plain(&b.outcome))
+    {
+        if run.first().is_some_and(|first| is_plain(&first.outcome)) {
+            command.arg("a").arg(run.len());
+            for settled in run {
+                command.arg(settled.tag);
+            }
+        } else {
+            for settled in run {
+                outcome(&mut command, settled.tag, &settled.outcome, with_results);
+            }
         }
     }
     command

@@ -1,14 +1,15 @@
 -- Settles what finished and fetches what is next.
 --
 -- KEYS  root of the queue
--- ARGV  incarnation, number, number - 1, want, first tag, how many plain successes, their tags, then outcomes
---       (`settle.lua`)
+-- ARGV  incarnation, number, number - 1, want, first tag, then outcomes (`settle.lua`)
 -- Reply ms, more (0 or 1), version of the revocations, stale tags, deliveries: frames from the first tag on, nil where
 --       one was taken meanwhile. Error GONE: closed, never opened, or a number that neither repeats nor follows.
 local id, number, want, first = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local life, flight = root .. 'i:' .. id, root .. 'f:' .. id
 local meta = call('HMGET', life, 'number', 'reply', 'lease', 'worker')
-if not meta[1] or not call('ZSCORE', root .. 'leases', id) then return redis.error_reply('GONE closed') end
+if not meta[1] or number == '0' or not call('ZSCORE', root .. 'leases', id) then
+  return redis.error_reply('GONE closed, or never opened')
+end
 
 if meta[1] == number then
   local reply = cjson.decode(meta[2])
@@ -26,12 +27,8 @@ if meta[1] == number then
 end
 if meta[1] ~= ARGV[3] then return redis.error_reply('GONE the number does not follow') end
 
-local stale, succeeded = {}, tonumber(ARGV[6])
-for i = 7, 6 + succeeded do
-  if call('HDEL', flight, ARGV[i]) == 0 then stale[#stale + 1] = ARGV[i] end
-end
-count('succeeded', succeeded - #stale)
-if #ARGV > 6 + succeeded then settle(flight, meta[4], 7 + succeeded, stale) end
+local stale = {}
+if #ARGV > 5 then settle(flight, meta[4], 6, stale) end
 count('stale', #stale)
 
 local state = call('HMGET', root, 'paused', 'rev')
