@@ -23,6 +23,8 @@ use super::script::RING;
 const BLOCK: Duration = Duration::from_secs(5);
 /// How much later than asked a blocking call may be answered before its connection counts as dead.
 const LATE: Duration = Duration::from_secs(3);
+/// How long to leave the next token to others after one that somebody who fetched left behind: he is at it already.
+const LEAVE: Duration = Duration::from_millis(1);
 /// How long a token waits for somebody who waits for its queue, before it is handed back.
 const HOLD: Duration = Duration::from_millis(5);
 
@@ -40,6 +42,8 @@ pub(super) struct Board {
 struct State {
     next: u64,
     waiters: BTreeMap<u64, Waiter>,
+    /// The queues that are listened for.
+    heard: BTreeSet<QueueName>,
     /// Tokens nobody has taken yet.
     tokens: Vec<Wake>,
     /// How often listening failed so far, and why the last time.
@@ -70,10 +74,13 @@ impl Board {
             revoked: Vec::new(),
             notify: Arc::clone(&notify),
         };
+        let is_heard = waiter.queues.is_subset(&state.heard);
         state.waiters.insert(id, waiter);
         let failures = state.failures;
         drop(state);
-        self.wanted.notify_one();
+        if !is_heard {
+            self.wanted.notify_one();
+        }
         Waiting {
             board: Arc::clone(self),
             id,
@@ -82,14 +89,14 @@ impl Board {
         }
     }
 
-    /// Returns the queues somebody waits for.
+    /// Returns the queues somebody waits for: they count as listened for from now on.
     fn wanted(&self) -> BTreeSet<QueueName> {
-        let state = self.lock();
-        let queues = state
-            .waiters
-            .values()
-            .flat_map(|waiter| waiter.queues.iter());
-        queues.cloned().collect()
+        let mut state = self.lock();
+        let waiters = state.waiters.values();
+        let queues = waiters.flat_map(|waiter| waiter.queues.iter());
+        let queues: BTreeSet<_> = queues.cloned().collect();
+        state.heard.clone_from(&queues);
+        queues
     }
 
     /// Puts a token up for whoever waits for it.
@@ -121,6 +128,19 @@ impl Board {
             true
         });
         withdrawn
+    }
+
+    /// Leaves out of what a line listens for the queues that nobody waits for.
+    fn forget_the_unwanted(&self, line: &mut BTreeSet<QueueName>) {
+        let mut state = self.lock();
+        let State { waiters, heard, .. } = &mut *state;
+        line.retain(|queue| {
+            let wanted = waiters.values().any(|waiter| waiter.queues.contains(queue));
+            if !wanted {
+                heard.remove(queue);
+            }
+            wanted
+        });
     }
 
     /// Tells all who wait for a queue that its revocations changed.
@@ -278,11 +298,12 @@ impl HandingBack {
                 continue;
             }
             sleep(HOLD).await;
-            for queue in board.withdraw() {
+            let withdrawn = board.withdraw();
+            for line in lock(&self.lines).values() {
+                board.forget_the_unwanted(&mut line.lock().wanted);
+            }
+            for queue in withdrawn {
                 let root = self.keys.root(&queue);
-                for line in lock(&self.lines).values() {
-                    line.lock().wanted.remove(&queue);
-                }
                 // Lost, it costs others the time until they look by themselves.
                 drop(self.links.run(slot(&root), &RING, &RING.call(&root)).await);
             }
@@ -391,11 +412,14 @@ impl Ear {
             self.line.lock().blocked = None;
             match answer {
                 Ok(Ok(Value::Nil)) => self.forget_the_unwanted(),
-                Ok(Ok(value)) => {
-                    if let Err(error) = self.heard(&queues, value) {
-                        return Some(error);
+                Ok(Ok(value)) => match self.heard(&queues, value) {
+                    Ok(is_more) => {
+                        if is_more {
+                            sleep(LEAVE).await;
+                        }
                     }
-                }
+                    Err(error) => return Some(error),
+                },
                 Ok(Err(error)) => return Some(super::fault::broker_error(&error)),
                 Err(_) => {
                     let late = "a blocking call was not answered in time";
@@ -407,11 +431,7 @@ impl Ear {
 
     fn forget_the_unwanted(&self) {
         if let Some(board) = self.board.upgrade() {
-            let wanted = board.wanted();
-            self.line
-                .lock()
-                .wanted
-                .retain(|queue| wanted.contains(queue));
+            board.forget_the_unwanted(&mut self.line.lock().wanted);
         }
     }
 
@@ -434,10 +454,11 @@ impl Ear {
         Some((command, state.wanted.clone()))
     }
 
-    /// Posts a token.
-    fn heard(&self, queues: &BTreeSet<QueueName>, value: Value) -> Result<(), BrokerError> {
+    /// Posts a token. Returns whether somebody who fetched left it behind.
+    fn heard(&self, queues: &BTreeSet<QueueName>, value: Value) -> Result<bool, BrokerError> {
         let mut parts = decode::Parts::of(value)?;
         let key = parts.text()?;
+        let is_more = parts.bytes()? == b"m";
         let wake = queues.iter().find_map(|queue| {
             Some(match key.strip_prefix(&self.keys.root(queue))? {
                 "wake" => Wake::Ready(queue.clone()),
@@ -449,6 +470,6 @@ impl Ear {
         if let Some(board) = self.board.upgrade() {
             board.post(wake);
         }
-        Ok(())
+        Ok(is_more)
     }
 }

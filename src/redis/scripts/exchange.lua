@@ -54,7 +54,7 @@ if not state[1] then
   end
   if some_ready() then
     more = 1
-    if want > 0 then ring('wake') end
+    if want > 0 then ring('wake', 'm') end
   end
 end
 local rev = tonumber(state[2] or 0)

@@ -11,9 +11,9 @@ local function count(what, by)
   if by > 0 then call('HINCRBY', root .. 'counters', what, by) end
 end
 
--- Rings a bell that has not been rung.
-local function ring(bell)
-  if call('EXISTS', root .. bell) == 0 then call('RPUSH', root .. bell, '1') end
+-- Rings a bell that has not been rung. The token says why: n(ew), or m(ore) where somebody who fetched left some behind.
+local function ring(bell, why)
+  if call('EXISTS', root .. bell) == 0 then call('RPUSH', root .. bell, why or 'n') end
 end
 
 -- Returns whether a task is ready.
