@@ -72,6 +72,8 @@ pub mod runtime;
 pub mod sqlite;
 #[cfg(feature = "daemon")]
 pub mod store;
+#[cfg(any(feature = "daemon", feature = "redis"))]
+mod suggest;
 #[cfg(feature = "daemon")]
 pub mod telemetry;
 

@@ -9,21 +9,30 @@
 
 mod bells;
 mod decode;
+mod dial;
 mod encode;
 mod fault;
+mod gate;
 mod hub;
 mod keys;
 mod link;
+mod node;
+mod options;
+mod pool;
 mod port;
 mod proof;
 mod scan;
 mod script;
 mod sweep;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod topology;
+mod url;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::ports::{BrokerError, Durability};
@@ -32,9 +41,12 @@ use redis::{Cmd, Value};
 use self::bells::{Board, Listener};
 use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
-use self::link::{Links, Timeouts};
+use self::link::Links;
 use self::proof::Proof;
 use self::script::Script;
+
+pub use self::options::{OpenError, RedisOptions};
+pub use self::url::{RedisUrl, UrlError};
 
 /// The Redis broker.
 #[derive(Debug)]
@@ -53,15 +65,15 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    /// Connects.
-    pub fn connect(url: &str, namespace: &str, worker: Option<WorkerId>) -> Self {
-        let keys = Keys::new(namespace);
-        let client = redis::Client::open(url).expect("url");
-        let timeouts = Timeouts {
-            connect: Duration::from_secs(2),
-            answer: Duration::from_secs(2),
-        };
-        let links = Arc::new(Links::new(client, timeouts));
+    /// Opens the broker: connects, and checks that the server is fit for one.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what to do about it.
+    pub fn open(options: RedisOptions) -> Result<Self, OpenError> {
+        let keys = Keys::new(&options.url.namespace);
+        let links = Arc::new(Links::new(&options)?);
+        let durability = Durability::CrashSafe;
+        let worker = options.worker;
         let board = Arc::new(Board::default());
         let channels = Arc::new(Channels::default());
         let listener = Listener {
@@ -74,18 +86,18 @@ impl RedisBroker {
             board: Arc::downgrade(&board),
             links: Arc::clone(&links),
         };
-        Self {
+        Ok(Self {
             keys,
             links,
-            durability: Durability::CrashSafe,
+            durability,
             proof: worker.as_ref().and_then(|_| Proof::own()),
             worker,
             board,
             channels,
             registered: Mutex::default(),
             dropped_results: AtomicU64::new(0),
-            _background: Background::start(listener, hub).expect("thread"),
-        }
+            _background: Background::start(listener, hub)?,
+        })
     }
 
     /// Returns how many results lost their bodies because the server's memory was at its limit.
@@ -158,7 +170,7 @@ impl Drop for Background {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             // A thread that is gone needs no word.
-            drop(stop.send(()));
+            let _told = stop.send(());
         }
     }
 }

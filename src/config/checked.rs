@@ -11,8 +11,8 @@ use celeriac_actors::route::{self, Route};
 
 use super::keys::queue_name_fault;
 use super::mistake::{Mistake, Origin, Report};
-use super::suggest;
 use super::target::{BrokerTarget, StoreTarget};
+use crate::suggest;
 
 /// What a process is run for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use super::keys::{Slot, env_form, env_name};
 use super::mistake::{Mistake, Origin, Report};
 use super::raw::{FALLBACKS, FILE_VARIABLE, Sources};
 use super::settings::{Entry, Names};
-use super::suggest;
 use super::table::TABLE;
 use super::value::Raw;
+use crate::suggest;
 
 /// Reads the `CELERIAC_…` variables.
 pub(super) fn variables(sources: &Sources, names: &Names, report: &mut Report) -> Vec<Entry> {

@@ -11,9 +11,9 @@ use super::keys::{QUEUE_NAME_RULE, Slot, queue_name_fault, quoted, task_name_fau
 use super::mistake::{Mistake, Origin, Report};
 use super::place::{Places, Position};
 use super::settings::Entry;
-use super::suggest;
 use super::table::TABLE;
 use super::value::{Node, Raw};
+use crate::suggest;
 
 /// What the file says.
 #[derive(Default)]

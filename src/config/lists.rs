@@ -6,8 +6,8 @@ use celeriac_actors::route::Route;
 
 use super::keys::{QUEUE_NAME_RULE, queue_name_fault};
 use super::place::Position;
-use super::suggest;
 use super::value::{Fault, Node, Raw};
+use crate::suggest;
 
 /// A route with the place of its queue in the file.
 type Placed = (Route, Option<Position>);

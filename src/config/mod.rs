@@ -31,7 +31,6 @@ mod raw;
 mod settings;
 mod show;
 mod starter;
-mod suggest;
 mod table;
 mod target;
 #[cfg(test)]
@@ -48,7 +47,6 @@ pub use place::Position;
 pub use raw::{DEFAULT_FILE, FILE_VARIABLE, Flags, Sources};
 pub use show::{Effective, KeyInfo, Shown, reference, table};
 pub use starter::{InitError, StarterFile, starter_config, starter_project, write_new};
-pub(crate) use suggest::did_you_mean;
 pub use target::{BrokerTarget, SecretUrl, StoreTarget};
 
 use settings::Settings;

@@ -11,10 +11,10 @@ use super::file::{self, FileContent};
 use super::keys::{BUILT_IN_QUEUES, Facts, Preset, Slot};
 use super::mistake::{Mistake, Origin, Report};
 use super::raw::Sources;
-use super::suggest;
 use super::table::TABLE;
 use super::target::Url;
 use super::value::{Fault, Raw, Value};
+use crate::suggest;
 
 /// A value that somebody typed for a key.
 pub(super) struct Entry {

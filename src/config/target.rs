@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::suggest;
+use crate::suggest;
 
 /// The URL schemes that reach a Redis server.
 const REDIS: [&str; 6] = [

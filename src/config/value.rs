@@ -12,8 +12,8 @@ use serde_json::json;
 use super::keys::Kind;
 use super::lists;
 use super::place::Position;
-use super::suggest;
 use super::target::Url;
+use crate::suggest;
 
 /// A value as typed: text of a variable or a flag, or what TOML made of the file.
 #[derive(Clone, Debug, PartialEq)]

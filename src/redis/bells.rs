@@ -420,7 +420,7 @@ impl Ear {
                     }
                     Err(error) => return Some(error),
                 },
-                Ok(Err(error)) => return Some(super::fault::broker_error(&error)),
+                Ok(Err(error)) => return Some(self.links.report(self.line.slot, &error)),
                 Err(_) => {
                     let late = "a blocking call was not answered in time";
                     return Some(BrokerError::Unavailable(late.to_owned()));

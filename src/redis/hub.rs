@@ -135,7 +135,7 @@ impl Channels {
         for (channels, confirm) in waiting {
             if channels.iter().all(|channel| subscribed.contains(channel)) {
                 // Who gave up needs no answer.
-                drop(confirm.send(()));
+                let _told = confirm.send(());
             } else if !confirm.is_closed() {
                 pending.push((channels, confirm));
             }

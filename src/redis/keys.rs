@@ -27,6 +27,7 @@
 use celeriac_actors::ids::{QueueName, TaskId};
 
 use super::link::Slot;
+use super::topology::slots::slot_of;
 
 /// Makes the keys of one namespace.
 #[derive(Clone, Debug)]
@@ -82,5 +83,5 @@ impl Keys {
 
 /// Returns the slot of a key: that of its tag, if it has one.
 pub(super) fn slot(key: &str) -> Slot {
-    Slot::of(key.as_bytes())
+    slot_of(key.as_bytes())
 }

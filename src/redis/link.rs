@@ -1,44 +1,37 @@
-//! Connections: one per tokio runtime (and so per arbiter) and node for commands, others for commands that block.
+//! Commands and where they go: the node of a slot, again elsewhere when it turns out to be the wrong one.
 //!
-//! A connection lives on the runtime of whoever calls, so that a thread blocked by a task holds up nobody else's calls.
-//! One that failed or did not answer in time is dropped; the next call opens another.
+//! A command is sent again only when it certainly had no effect: it was never sent, or the server refused it. When the
+//! outcome is unknown the caller hears that, and decides.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::ports::BrokerError;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value};
-use tokio::runtime::Handle;
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{Cmd, RedisError, Value};
+use tokio::time::Instant;
 
-use super::fault;
+use super::dial::Dialer;
+use super::fault::{Class, Fault};
+use super::gate::IfFailing;
+use super::node::Node;
+use super::options::{OpenError, RedisOptions};
+use super::pool::{Call, Pool};
 use super::script::Script;
+use super::tls::Tls;
+use super::topology::{Step, Topology};
 
 /// Which slot of a cluster a key lies in; all the same without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Slot(pub(super) u16);
 
-/// How long connecting and answering may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeouts {
-    pub(super) connect: Duration,
-    pub(super) answer: Duration,
-}
-
 /// The connections of a broker.
 #[derive(Debug)]
 pub(super) struct Links {
-    client: Client,
-    timeouts: Timeouts,
-    open: Mutex<HashMap<tokio::runtime::Id, Arc<Lane>>>,
-}
-
-/// The command connection of one runtime.
-#[derive(Debug, Default)]
-struct Lane {
-    current: Mutex<Option<(u64, MultiplexedConnection)>>,
-    opening: tokio::sync::Mutex<u64>,
+    pool: Arc<Pool>,
+    topology: Topology,
+    /// How long a call may wait for a connection, and then again for its answer.
+    timeout: Duration,
 }
 
 /// A connection of its own, for commands that block.
@@ -49,18 +42,72 @@ pub(super) struct Dedicated {
     pub(super) id: i64,
 }
 
+/// One call on its way from server to server.
+struct Journey<'a> {
+    links: &'a Links,
+    slot: Slot,
+    deadline: Instant,
+    /// Where a server sent us, this once.
+    asked: Option<Node>,
+    hops: u32,
+}
+
+/// Moves and detours of one call; more means that the servers do not agree with one another.
+const HOPS: u32 = 16;
+
 impl Links {
-    pub(super) fn new(client: Client, timeouts: Timeouts) -> Self {
-        Self {
-            client,
-            timeouts,
-            open: Mutex::new(HashMap::new()),
-        }
+    /// Prepares connections; opens none.
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, OpenError> {
+        let url = &options.url;
+        let tls = url.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+        let name = match &options.worker {
+            Some(worker) => format!("celeriac:{worker}"),
+            None => format!("celeriac:{}", std::process::id()),
+        };
+        let dialer = Dialer {
+            login: url.login.clone(),
+            tls,
+            db: url.db,
+            name,
+            masters_only: false,
+            timeout: options.connect_timeout,
+        };
+        let topology = Topology::new(url, &dialer);
+        let dialer = Dialer {
+            masters_only: topology.masters_only(),
+            ..dialer
+        };
+        Ok(Self {
+            pool: Arc::new(Pool::new(dialer, options.timeout)),
+            topology,
+            timeout: options.timeout,
+        })
     }
 
-    /// Returns what stands for all slots that one blocking call may wait on.
-    pub(super) fn group(&self, _slot: Slot) -> Slot {
-        Slot(0)
+    /// Sends a command to the node of `slot`.
+    ///
+    /// That the server does not know a script comes back as `Ok(Value::ServerError)`: nothing happened, send it whole.
+    pub(super) async fn query(&self, slot: Slot, command: &Cmd) -> Result<Value, BrokerError> {
+        let sent = self.send(slot, command).await;
+        sent.map_err(Fault::into_broker_error)
+    }
+
+    /// Sends a command to the node of `slot`; a failure is told in full.
+    pub(super) async fn send(&self, slot: Slot, command: &Cmd) -> Result<Value, Fault> {
+        let mut journey = self.journey(slot);
+        loop {
+            let (node, asking) = journey.next().await?;
+            let call = Call {
+                command,
+                asking,
+                deadline: journey.deadline,
+                if_failing: IfFailing::Wait,
+            };
+            match self.pool.send(&node, call).await {
+                Ok(value) => return Ok(value),
+                Err(fault) => journey.after(&node, fault).await?,
+            }
+        }
     }
 
     /// Calls a script by its hash, and whole where the server does not know it.
@@ -70,131 +117,143 @@ impl Links {
         script: &Script,
         call: &Cmd,
     ) -> Result<Value, BrokerError> {
-        match self.query_raw(slot, call).await {
-            Err(Failed::Redis(error)) if error.code() == Some("NOSCRIPT") => {
-                self.query(slot, &script.whole(call)).await
-            }
-            answer => answer.map_err(Failed::into_broker),
+        match self.query(slot, call).await? {
+            Value::ServerError(_) => self.query(slot, &script.whole(call)).await,
+            value => Ok(value),
         }
     }
 
-    /// Sends a command to the node of `slot`.
-    pub(super) async fn query(&self, slot: Slot, command: &Cmd) -> Result<Value, BrokerError> {
-        self.query_raw(slot, command)
-            .await
-            .map_err(Failed::into_broker)
+    /// Returns what stands for all slots that one blocking call may wait on: in a cluster a slot for itself.
+    pub(super) const fn group(&self, slot: Slot) -> Slot {
+        match self.topology {
+            Topology::Cluster(_) => slot,
+            Topology::Single(_) | Topology::Sentinel(_) => Slot(0),
+        }
     }
 
-    async fn query_raw(&self, _slot: Slot, command: &Cmd) -> Result<Value, Failed> {
-        let lane = self.lane();
-        let (number, mut connection) = self.connection(&lane).await.map_err(Failed::Broker)?;
-        let answer = match connection.send_packed_command(command).await {
-            Ok(Value::ServerError(error)) => Err(error.into()),
-            answer => answer,
+    /// Sends a command to one server.
+    pub(super) async fn send_to(&self, node: &Node, command: &Cmd) -> Result<Value, Fault> {
+        let call = Call {
+            command,
+            asking: false,
+            deadline: Instant::now() + self.timeout,
+            if_failing: IfFailing::Wait,
         };
-        answer.map_err(|error: RedisError| {
-            if fault::breaks(&error) {
-                lane.forget(number);
-            }
-            Failed::Redis(error)
-        })
+        self.pool.send(node, call).await
+    }
+
+    /// Returns every server that takes writes.
+    pub(super) async fn masters(&self) -> Result<Vec<Node>, Fault> {
+        let deadline = Instant::now() + self.timeout;
+        self.topology.masters(&self.pool, deadline).await
+    }
+
+    /// Sends a command to every server that takes writes.
+    pub(super) async fn query_all_masters(
+        &self,
+        command: &Cmd,
+    ) -> Result<Vec<(Node, Value)>, BrokerError> {
+        let mut answers = Vec::new();
+        for node in self.masters().await.map_err(Fault::into_broker_error)? {
+            let answer = self.send_to(&node, command).await;
+            answers.push((node, answer.map_err(Fault::into_broker_error)?));
+        }
+        Ok(answers)
     }
 
     /// Opens a connection of its own to the node of `slot`; whoever uses it bounds its waits.
-    pub(super) async fn dedicated(&self, _slot: Slot) -> Result<Dedicated, BrokerError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(None);
-        let opened = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
-        let opened = tokio::time::timeout(self.timeouts.connect * 2, async {
-            let mut connection = opened.await?;
-            let id: i64 = redis::cmd("CLIENT")
-                .arg("ID")
-                .query_async(&mut connection)
-                .await?;
-            Ok(Dedicated { connection, id })
-        });
-        opened
-            .await
-            .map_err(|_| late())?
-            .map_err(|error: RedisError| fault::broker_error(&error))
+    ///
+    /// What fails on it goes to [`Links::report`], so that a failover is noticed.
+    pub(super) async fn dedicated(&self, slot: Slot) -> Result<Dedicated, BrokerError> {
+        let mut journey = self.journey(slot);
+        let opened = loop {
+            let (node, _) = journey.next().await.map_err(Fault::into_broker_error)?;
+            match self.pool.own(&node, journey.deadline).await {
+                Ok(opened) => break opened,
+                Err(fault) => journey
+                    .after(&node, fault)
+                    .await
+                    .map_err(Fault::into_broker_error)?,
+            }
+        };
+        Ok(Dedicated {
+            connection: opened.connection,
+            id: opened.id.map_err(Fault::into_broker_error)?,
+        })
     }
 
     /// Opens a connection that listens to channels at the node of `slot`.
-    pub(super) async fn listener(&self, _slot: Slot) -> Result<redis::aio::PubSub, BrokerError> {
-        let opened = self.client.get_async_pubsub();
-        let opened = tokio::time::timeout(self.timeouts.connect, opened).await;
-        opened
-            .map_err(|_| late())?
-            .map_err(|error| fault::broker_error(&error))
-    }
-
-    fn lane(self: &Links) -> Arc<Lane> {
-        let runtime = Handle::current().id();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(open.entry(runtime).or_default())
-    }
-
-    async fn connection(&self, lane: &Lane) -> Result<(u64, MultiplexedConnection), BrokerError> {
-        if let Some(current) = lane.current() {
-            return Ok(current);
+    pub(super) async fn listener(&self, slot: Slot) -> Result<PubSub, BrokerError> {
+        let mut journey = self.journey(slot);
+        loop {
+            let (node, _) = journey.next().await.map_err(Fault::into_broker_error)?;
+            match self.pool.listen(&node, journey.deadline).await {
+                Ok(listener) => return Ok(listener),
+                Err(fault) => journey
+                    .after(&node, fault)
+                    .await
+                    .map_err(Fault::into_broker_error)?,
+            }
         }
-        let mut opening = lane.opening.lock().await;
-        if let Some(current) = lane.current() {
-            return Ok(current);
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(Some(self.timeouts.answer));
-        let opened = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
-        let connection = opened.map_err(|error| fault::broker_error(&error))?;
-        *opening += 1;
-        let current = (*opening, connection);
-        *lane.lock() = Some(current.clone());
-        Ok(current)
     }
-}
 
-enum Failed {
-    Redis(RedisError),
-    Broker(BrokerError),
-}
+    /// Takes note of what failed on a connection of one's own to the node of `slot`, and returns it as the port has it.
+    pub(super) fn report(&self, slot: Slot, error: &RedisError) -> BrokerError {
+        let fault = Fault::of(error);
+        if let Some(node) = self.topology.known(slot) {
+            self.topology.learn(&self.pool, &node, slot, &fault);
+        }
+        fault.into_broker_error()
+    }
 
-impl Failed {
-    fn into_broker(self) -> BrokerError {
-        match self {
-            Self::Redis(error) => fault::broker_error(&error),
-            Self::Broker(error) => error,
+    /// Returns how many connections for commands are kept.
+    #[cfg(test)]
+    pub(super) fn lanes(&self) -> usize {
+        self.pool.len()
+    }
+
+    fn journey(&self, slot: Slot) -> Journey<'_> {
+        Journey {
+            links: self,
+            slot,
+            deadline: Instant::now() + self.timeout,
+            asked: None,
+            hops: 0,
         }
     }
 }
 
-impl Slot {
-    /// Returns the slot of a key.
-    pub(super) fn of(_key: &[u8]) -> Self {
-        Self(0)
-    }
-}
-
-impl Lane {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(u64, MultiplexedConnection)>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn current(&self) -> Option<(u64, MultiplexedConnection)> {
-        self.lock().clone()
+impl Journey<'_> {
+    /// Returns the next server to try, and whether it has to be told that the key is on its way to it.
+    async fn next(&mut self) -> Result<(Node, bool), Fault> {
+        if let Some(node) = self.asked.take() {
+            return Ok((node, true));
+        }
+        let links = self.links;
+        let node = links.topology.node(&links.pool, self.slot, self.deadline);
+        Ok((node.await?, false))
     }
 
-    fn forget(&self, number: u64) {
-        self.lock().take_if(|(current, _)| *current == number);
+    /// Decides whether to go on after a failure; waits before the next step where that is due.
+    async fn after(&mut self, node: &Node, fault: Fault) -> Result<(), Fault> {
+        let links = self.links;
+        let step = links.topology.learn(&links.pool, node, self.slot, &fault);
+        let pause = match step {
+            Step::GiveUp => return Err(fault),
+            Step::Again => Duration::ZERO,
+            Step::Pause(most) => most.mul_f32(0.5 + rand::random::<f32>() / 2.0),
+            Step::Ask(to) => {
+                self.asked = Some(to);
+                Duration::ZERO
+            }
+        };
+        self.hops += u32::from(fault.class != Class::NotSent);
+        if self.hops > HOPS || Instant::now() + pause >= self.deadline {
+            return Err(fault);
+        }
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
     }
-}
-
-fn late() -> BrokerError {
-    BrokerError::Unavailable("connecting took too long".to_owned())
 }

@@ -34,11 +34,8 @@ impl Script {
         let mut command = redis::cmd("EVAL");
         command.arg(&self.text);
         for arg in call.args_iter().skip(2) {
-            match arg {
-                redis::Arg::Simple(bytes) => {
-                    command.arg(bytes);
-                }
-                _ => {}
+            if let redis::Arg::Simple(bytes) = arg {
+                command.arg(bytes);
             }
         }
         command

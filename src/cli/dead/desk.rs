@@ -15,9 +15,10 @@ use super::super::session::{Away, Session, operator};
 use super::choice::Wanted;
 use super::filter::Filters;
 use crate::clock::SystemClock;
-use crate::config::{StoreTarget, did_you_mean};
+use crate::config::StoreTarget;
 use crate::sqlite::OpenError;
 use crate::store::{AuditEntry, Store, StoreOptions};
+use crate::suggest::did_you_mean;
 
 /// How many dead tasks are copied, and how many letters are read, in one step.
 const STEP: u32 = 200;

@@ -1,0 +1,238 @@
+//! Connections for commands, one per tokio runtime (and so per arbiter) and server.
+//!
+//! A connection lives on the runtime of whoever calls, so that a thread blocked by a task holds up nobody else's calls.
+//! One that failed or did not answer in time is dropped; the next call opens another. When its runtime ends, its entry
+//! goes with it: ids of runtimes are used again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{Cmd, Value};
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::{Dialer, Opened};
+use super::fault::{Class, Fault};
+use super::gate::{Gates, IfFailing};
+use super::node::Node;
+
+/// The connections of one login.
+#[derive(Debug)]
+pub(super) struct Pool {
+    dialer: Dialer,
+    /// How long an answer may take.
+    answer: Duration,
+    gates: Gates,
+    lanes: Mutex<HashMap<Key, Arc<Lane>>>,
+    /// Counts connections, to tell one from its successor.
+    count: AtomicU64,
+}
+
+type Key = (Id, Node);
+
+/// The command connection of one runtime to one server.
+#[derive(Debug, Default)]
+struct Lane {
+    current: Mutex<Option<Live>>,
+    /// Held while a connection is opened, so that a runtime opens one at a time.
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// A connection that is in use.
+#[derive(Clone, Debug)]
+struct Live {
+    number: u64,
+    connection: MultiplexedConnection,
+    ended: Arc<AtomicBool>,
+}
+
+/// Lives as long as a connection's driver does.
+struct Guard {
+    pool: Weak<Pool>,
+    key: Key,
+    number: u64,
+    ended: Arc<AtomicBool>,
+}
+
+/// A command on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) command: &'a Cmd,
+    /// Whether the server has to be told that it is asked for a key on its way to it.
+    pub(super) asking: bool,
+    /// Until when a connection may be waited for.
+    pub(super) deadline: Instant,
+    pub(super) if_failing: IfFailing,
+}
+
+impl Pool {
+    pub(super) fn new(dialer: Dialer, answer: Duration) -> Self {
+        Self {
+            dialer,
+            answer,
+            gates: Gates::default(),
+            lanes: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends a command once. A script that the server does not know is an answer, not a failure.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        node: &Node,
+        call: Call<'_>,
+    ) -> Result<Value, Fault> {
+        let lane = self.lane(node);
+        let mut live = match lane.current() {
+            Some(live) => live,
+            None => self.connect(&lane, node, call).await?,
+        };
+        let now = Instant::now();
+        // However long the connection took: what is sent gets its time.
+        let until = call.deadline.max(now + self.answer / 2);
+        let answer = timeout_at(until, live.send(call)).await;
+        let fault = match answer {
+            Ok(Ok(Value::ServerError(error))) if error.code() == "NOSCRIPT" => {
+                return Ok(Value::ServerError(error));
+            }
+            Ok(Ok(Value::ServerError(error))) => Fault::of(&error.into()).at(node),
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => Fault::of(&error).at(node),
+            Err(_) => Fault::late(node, until.saturating_duration_since(now)),
+        };
+        if fault.breaks() {
+            lane.forget(live.number);
+        }
+        Err(fault)
+    }
+
+    /// Opens a connection that belongs to the caller alone.
+    pub(super) async fn own(&self, node: &Node, deadline: Instant) -> Result<Opened, Fault> {
+        self.gates.admit(node, deadline, IfFailing::Wait).await?;
+        let opened = self.dialer.open(node, deadline, ()).await;
+        self.noted(node, opened)
+    }
+
+    /// Opens a connection that listens to channels.
+    pub(super) async fn listen(&self, node: &Node, deadline: Instant) -> Result<PubSub, Fault> {
+        self.gates.admit(node, deadline, IfFailing::Wait).await?;
+        let opened = self.dialer.listen(node, deadline).await;
+        self.noted(node, opened)
+    }
+
+    /// Drops the connections to every server but these.
+    pub(super) fn keep(&self, nodes: &[Node]) {
+        self.lanes().retain(|(_, node), _| nodes.contains(node));
+    }
+
+    /// Returns how many connections for commands are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lanes().len()
+    }
+
+    fn lane(&self, node: &Node) -> Arc<Lane> {
+        let key = (Handle::current().id(), node.clone());
+        Arc::clone(self.lanes().entry(key).or_default())
+    }
+
+    async fn connect(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        node: &Node,
+        call: Call<'_>,
+    ) -> Result<Live, Fault> {
+        let Ok(_turn) = timeout_at(call.deadline, lane.opening.lock()).await else {
+            return Err(Fault::not_sent(node, "no connection in time"));
+        };
+        if let Some(live) = lane.current() {
+            return Ok(live);
+        }
+        self.gates
+            .admit(node, call.deadline, call.if_failing)
+            .await?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let guard = Guard {
+            pool: Arc::downgrade(self),
+            key: (Handle::current().id(), node.clone()),
+            number,
+            ended: Arc::clone(&ended),
+        };
+        let opened = self.dialer.open(node, call.deadline, guard).await;
+        let live = Live {
+            number,
+            connection: self.noted(node, opened)?.connection,
+            ended,
+        };
+        *lane.lock() = Some(live.clone());
+        Ok(live)
+    }
+
+    fn noted<T>(&self, node: &Node, opened: Result<T, Fault>) -> Result<T, Fault> {
+        match &opened {
+            Ok(_) => self.gates.healed(node),
+            Err(fault) => self.gates.failed(node, fault),
+        }
+        opened
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Key, Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    async fn send(&mut self, call: Call<'_>) -> Result<Value, redis::RedisError> {
+        if !call.asking {
+            return self.connection.send_packed_command(call.command).await;
+        }
+        // Both go out together: nothing can come between them.
+        let mut pipe = redis::pipe();
+        pipe.cmd("ASKING").add_command(call.command.clone());
+        let answers = self.connection.send_packed_commands(&pipe, 1, 1).await?;
+        Ok(answers.into_iter().next_back().unwrap_or(Value::Nil))
+    }
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Option<Live> {
+        let mut current = self.lock();
+        current.take_if(|live| live.ended.load(Ordering::Acquire));
+        current.clone()
+    }
+
+    fn forget(&self, number: u64) {
+        self.lock().take_if(|live| live.number == number);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        let Some(pool) = self.pool.upgrade() else {
+            return;
+        };
+        let mut lanes = pool.lanes();
+        let Some(lane) = lanes.get(&self.key) else {
+            return;
+        };
+        lane.forget(self.number);
+        // Whoever works with the lane holds it; otherwise nothing but this connection kept it here.
+        if Arc::strong_count(lane) == 1 && lane.lock().is_none() {
+            lanes.remove(&self.key);
+        }
+    }
+}
+
+/// Returns a fault that tells that nothing was sent, and why.
+pub(super) fn nowhere(why: impl Into<String>) -> Fault {
+    Fault::new(Class::NotSent, why)
+}

@@ -1,0 +1,4 @@
+//! Tests against servers of their own; each is left out where `redis-server` is not installed.
+
+mod servers;
+mod single;
