@@ -20,6 +20,7 @@ mod blocked;
 mod ending;
 mod hello;
 mod limits;
+mod lingering;
 mod outages;
 mod panics;
 mod retries;
@@ -87,6 +88,10 @@ impl Crowd {
         let now = self.0.0.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.1.fetch_max(now, Ordering::SeqCst);
         Inside(self.clone())
+    }
+
+    fn now(&self) -> usize {
+        self.0.0.load(Ordering::SeqCst)
     }
 
     fn most(&self) -> usize {
