@@ -250,6 +250,11 @@ impl LaneSeat {
         Ok(gauge.arbiter.clone())
     }
 
+    /// Returns whether the lane has a thread that answers.
+    pub(crate) fn answers(&self) -> bool {
+        self.gauge().is_some_and(|gauge| !gauge.is_blocked())
+    }
+
     /// Returns whether the lane's thread answers and no attempt is being polled on it at this instant.
     pub(crate) fn is_free(&self) -> bool {
         self.gauge()
