@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
 use crate::child::{Environment, ExitReason, Strategy, TreeNode};
@@ -132,6 +132,8 @@ pub struct Tree {
     store: Arc<Outage>,
     recycle: watch::Receiver<bool>,
     quiet: Arc<AtomicBool>,
+    grace_over: Arc<AtomicBool>,
+    watch: Arc<Notify>,
     supervisors: BTreeMap<String, Ref<RestartChild>>,
 }
 
@@ -165,6 +167,8 @@ impl Tree {
             store: builder.store_outage,
             recycle,
             quiet: builder.quiet,
+            grace_over: builder.grace_over,
+            watch: builder.watch,
             supervisors: builder.supervisors.into_inner(),
         }
     }
@@ -224,14 +228,32 @@ impl Tree {
 
     /// Drops what still runs and gives it back, uncounted, for at most `limit`.
     pub async fn give_back(&self, limit: Duration) {
-        self.quiet.store(true, Ordering::Release);
+        self.end_grace();
         let all = self
             .give_backs
             .iter()
             .map(|give_back| give_back.send(GiveBack));
-        let all = futures_util::future::join_all(all);
+        let all = async {
+            futures_util::future::join_all(all).await;
+            self.settle_what_is_left().await;
+        };
         // A consumer on a blocked thread cannot answer; rescue finds what it holds.
         let _in_time = tokio::time::timeout(limit, all).await;
+    }
+
+    /// Says that the process ends: what still runs is given back, blocking work last.
+    fn end_grace(&self) {
+        self.quiet.store(true, Ordering::Release);
+        self.grace_over.store(true, Ordering::Release);
+        self.watch.notify_one();
+    }
+
+    /// Waits until the watchdog has given back what consumers left before.
+    async fn settle_what_is_left(&self) {
+        while self.board.is_anything_left() {
+            self.watch.notify_one();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Restarts a child, named by its path below the root, such as `work/lane-0/consumer-default`. Not a crash: counts
@@ -246,8 +268,9 @@ impl Tree {
         matches!(supervisor.send(RestartChild(name.into())).await, Ok(Ok(())))
     }
 
-    /// Stops the whole tree in reverse order of its start.
+    /// Stops the whole tree in reverse order of its start; what still runs is given back.
     pub async fn stop(&self) -> ExitReason {
+        self.end_grace();
         self.root.stop().await
     }
 }

@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
@@ -51,6 +52,8 @@ pub(crate) struct WatchdogSetup {
     pub(crate) blocked_deadline: Duration,
     /// Rung by a consumer that started an attempt with a short limit, and by one that ends.
     pub(crate) watch: Arc<Notify>,
+    /// Blocking work that consumers left is waited for no more: the process ends.
+    pub(crate) grace_over: Arc<AtomicBool>,
     /// Set when the process should be replaced.
     pub(crate) recycle: watch::Sender<bool>,
 }

@@ -2,6 +2,7 @@
 //! attempt tables, so they outlive the watchdog as well, and each is told again until the broker has answered.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -70,12 +71,13 @@ impl Duty {
         Ok(())
     }
 
-    /// Takes what a dead consumer left. Returns whether blocking work of it still runs, for which the lease is kept.
+    /// Takes what a consumer left. Returns whether blocking work of it still runs, for which the lease is kept.
     fn give_back(&self, gauge: &LaneGauge, table: &AttemptTable, rng: &mut StdRng) -> bool {
         table.take_prefetched();
+        let grace_over = self.setup.grace_over.load(Ordering::Acquire);
         let mut runs = false;
         for (tag, context) in table.running() {
-            if context.is_blocking() {
+            if context.is_blocking() && !grace_over {
                 runs = true;
             } else if let Some(outcome) = self
                 .blocked_outcome(&context, rng)

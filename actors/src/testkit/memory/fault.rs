@@ -1,6 +1,8 @@
 //! Planned failures: what a test wants to go wrong at the broker, and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::watch;
 
 use crate::ports::BrokerError;
 
@@ -68,6 +70,12 @@ pub enum Fault {
         /// How many calls.
         times: u32,
     },
+    /// The next call of `method` takes effect, and its reply is held until the plan is healed. Heeded by `exchange`, when
+    /// it fetched something, and by `farewell`; of no other method can a reply be held.
+    HeldReply {
+        /// Which method.
+        method: Method,
+    },
     /// Every call answers [`BrokerError::Unavailable`] and has no effect, until the plan is healed.
     Away,
     /// Enqueueing, revoking and sharing answer [`BrokerError::Refused`], until the plan is healed. All else goes on.
@@ -80,6 +88,9 @@ pub(super) struct Plan {
     unanswered: BTreeMap<Method, u32>,
     lost: BTreeMap<Method, u32>,
     panics: BTreeMap<Method, u32>,
+    held: BTreeSet<Method>,
+    /// Dropped when the plan is healed, which lets go of what is held.
+    hold: watch::Sender<()>,
     away: bool,
     full: bool,
 }
@@ -109,6 +120,11 @@ impl Plan {
             Fault::Panic { method, times } => {
                 *self.panics.entry(method).or_default() += times;
             }
+            Fault::HeldReply { method } => {
+                let can_be_held = matches!(method, Method::Exchange | Method::Farewell);
+                assert!(can_be_held, "a reply of {method:?} cannot be held");
+                self.held.insert(method);
+            }
             Fault::Away => self.away = true,
             Fault::Full => self.full = true,
         }
@@ -116,6 +132,11 @@ impl Plan {
 
     pub(super) fn is_away(&self) -> bool {
         self.away
+    }
+
+    /// Returns what a reply of `method` has to wait for, if it is to be held: the end of this plan.
+    pub(super) fn hold(&mut self, method: Method) -> Option<watch::Receiver<()>> {
+        self.held.remove(&method).then(|| self.hold.subscribe())
     }
 
     /// Uses up what is planned for one call of `method`.
