@@ -17,10 +17,15 @@ mod examples;
 mod faults;
 mod golden;
 mod life_cycle;
+#[cfg(feature = "redis")]
 mod redis_harness;
+#[cfg(feature = "redis")]
 mod redis_proxy;
+#[cfg(feature = "redis")]
 mod redis_resp;
+#[cfg(feature = "redis")]
 mod redis_server;
+#[cfg(feature = "redis")]
 mod redis_topology;
 mod sqlite_conformance;
 mod sqlite_faults;
