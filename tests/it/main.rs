@@ -15,6 +15,7 @@ mod daemon;
 mod demo;
 mod examples;
 mod faults;
+mod giving_up;
 mod golden;
 mod life_cycle;
 mod sqlite_conformance;
