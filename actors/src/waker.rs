@@ -60,7 +60,7 @@ impl Waker {
         loop {
             let (listening, full) = self.split();
             let left = net.saturating_duration_since(Instant::now());
-            let waiting = self.link.insist(|| self.link.broker.wait(&listening, left));
+            let waiting = self.link.ask(|| self.link.broker.wait(&listening, left));
             let wakes = tokio::select! {
                 biased;
                 wakes = waiting => wakes,

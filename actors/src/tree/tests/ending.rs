@@ -164,10 +164,7 @@ fn a_service_that_keeps_panicking_ends_the_tree() {
                 .start()
                 .await;
             assert_eq!(rig.run(Noop).await, Ok(()));
-            rig.faults().plan(Fault::Panic {
-                method,
-                times: 2,
-            });
+            rig.faults().plan(Fault::Panic { method, times: 2 });
             let exit = tokio::time::timeout(BOUND, rig.tree().exited()).await;
             assert!(matches!(exit.unwrap(), ExitReason::Error { .. }));
         }
