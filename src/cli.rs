@@ -15,6 +15,7 @@ mod init;
 mod migrate;
 mod output;
 mod queues;
+mod rights;
 mod run;
 mod search;
 mod session;
