@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::line::Link;
+use crate::outage::Access;
 use crate::ports::WorkerRecord;
 
 /// Makes the record of this process as it is now.
@@ -62,12 +63,12 @@ impl Herald {
         };
         let began = Instant::now();
         match timeout(BEAT, self.link.broker.beat(&record)).await {
-            Ok(Ok(())) => self.link.outage.answered(began),
-            Ok(Err(error)) => self.link.outage.failed(began, &error),
-            Err(_) => self
-                .link
-                .outage
-                .failed(began, &"no answer to a beat in time"),
+            Ok(Ok(())) => self.link.outage.answered(began, Access::Write),
+            Ok(Err(error)) => self.link.outage.failed(began, Access::Write, &error),
+            Err(_) => {
+                let why = "no answer to a beat in time";
+                self.link.outage.failed(began, Access::Write, why);
+            }
         }
     }
 

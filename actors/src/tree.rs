@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Task actors have a supervisor of their own below the lane: one that crashes is rebuilt alone, while a lost thread
-//! takes everything behind it along.
+//! takes everything behind it along. When `services` or `work` gives up, the whole tree does at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
-use crate::child::{Environment, ExitReason, Strategy, TreeNode};
+use crate::child::{Environment, ExitReason, Strategy, SupervisorSpec, TreeNode};
 use crate::context::WorkerContext;
 use crate::events::Observer;
 use crate::herald::Describe;
@@ -61,7 +61,8 @@ pub struct TreeOptions {
     pub blocked_deadline: Duration,
     /// How many blocked threads a lane may leave behind before the process asks to be replaced. Default 1.
     pub max_stuck_lanes: usize,
-    /// How many crashes of our own actors are accepted before the process gives up.
+    /// How many crashes of our own actors are accepted before their supervisor gives up: one more of a service ends the
+    /// process; one more below a lane gives that lane a fresh start, which is accepted as often in turn.
     pub limit: Limit,
     /// The waits between restarts.
     pub backoff: Backoff,
@@ -152,8 +153,9 @@ impl Tree {
             .fold(builder.supervisor(Strategy::OneForOne), |work, lane| {
                 work.child(lane.spec.clone())
             });
-        let root = builder
-            .supervisor(Strategy::OneForOne)
+        // One of its two has crashed as often as is accepted by then: beginning anew below would only multiply that.
+        let at_once = Limit::new(0, builder.options.limit.within);
+        let root = SupervisorSpec::new(Strategy::OneForOne, at_once)
             .child(builder.nested("services", services))
             .child(builder.nested("work", work));
         let consumers = || lanes.iter().flat_map(|lane| lane.consumers.iter());

@@ -74,7 +74,7 @@ impl Waker {
             if !self.bells.iter().all(QueueBells::is_heard) {
                 left = left.min(REVIVAL);
             }
-            let waiting = self.link.insist(|| self.link.broker.wait(&listening, left));
+            let waiting = self.link.ask(|| self.link.broker.wait(&listening, left));
             let wakes = tokio::select! {
                 biased;
                 wakes = waiting => wakes,

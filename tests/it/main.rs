@@ -9,12 +9,14 @@ mod cli_enqueue;
 mod cli_init;
 mod cli_look;
 mod cli_migrate;
+mod cli_rights;
 mod cli_support;
 mod crash;
 mod daemon;
 mod demo;
 mod examples;
 mod faults;
+mod giving_up;
 mod golden;
 mod life_cycle;
 #[cfg(feature = "redis")]

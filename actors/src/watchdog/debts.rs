@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Duty;
 use crate::lane::LaneGauge;
 use crate::lease::{MAX_BATCH, Outcome};
+use crate::outage::Access;
 use crate::ports::BrokerError;
 use crate::table::AttemptTable;
 
@@ -32,7 +33,7 @@ impl Duty {
                     if table.needs_care()
                         && let Err(error) = self.settle(&gauge, &table, &mut rng).await
                     {
-                        self.setup.link.outage.failed(began, &error);
+                        self.setup.link.outage.failed(began, Access::Write, &error);
                         failed = true;
                     }
                 }

@@ -40,6 +40,23 @@ pub enum Method {
 }
 
 impl Method {
+    /// Returns whether a read-only broker answers it.
+    const fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Self::Wait
+                | Self::Ring
+                | Self::TakeDead
+                | Self::Revocations
+                | Self::Queues
+                | Self::Scan
+                | Self::Workers
+                | Self::Result
+                | Self::WaitResults
+                | Self::Shared
+        )
+    }
+
     /// Returns whether a full broker refuses it. All others go on: fetching, settling, renewing, rescuing.
     const fn adds_data(self) -> bool {
         matches!(self, Self::Enqueue | Self::Revoke | Self::Share)
@@ -80,6 +97,8 @@ pub enum Fault {
     Away,
     /// Enqueueing, revoking and sharing answer [`BrokerError::Refused`], until the plan is healed. All else goes on.
     Full,
+    /// Every call that writes answers [`BrokerError::Refused`], until the plan is healed. Reading goes on.
+    ReadOnly,
 }
 
 /// What goes wrong at one handle.
@@ -93,6 +112,7 @@ pub(super) struct Plan {
     hold: watch::Sender<()>,
     away: bool,
     full: bool,
+    read_only: bool,
 }
 
 /// What the plan does with one call.
@@ -127,6 +147,7 @@ impl Plan {
             }
             Fault::Away => self.away = true,
             Fault::Full => self.full = true,
+            Fault::ReadOnly => self.read_only = true,
         }
     }
 
@@ -152,6 +173,9 @@ impl Plan {
         }
         if self.full && method.adds_data() {
             return Fate::Fail(BrokerError::Refused("planned: full".into()));
+        }
+        if self.read_only && !method.only_reads() {
+            return Fate::Fail(BrokerError::Refused("planned: read-only".into()));
         }
         if use_up(&mut self.lost, method) {
             return Fate::Lose;
