@@ -203,6 +203,12 @@ impl Links {
         self.pool.len()
     }
 
+    /// Returns the server that a slot was last known to be served by.
+    #[cfg(test)]
+    pub(super) fn topology_known(&self, slot: Slot) -> Option<Node> {
+        self.topology.known(slot)
+    }
+
     fn journey(&self, slot: Slot) -> Journey<'_> {
         Journey {
             links: self,
