@@ -197,6 +197,11 @@ impl Links {
         fault.into_broker_error()
     }
 
+    /// Returns how many connections for commands were ever opened.
+    pub(super) fn connections(&self) -> u64 {
+        self.pool.opened()
+    }
+
     /// Returns how many connections for commands are kept.
     #[cfg(test)]
     pub(super) fn lanes(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Tests against servers of their own; each is left out where `redis-server` is not installed.
 
+mod boot;
 mod cluster;
 mod sentinel;
 mod servers;
