@@ -7,12 +7,15 @@
 //!
 //! Nothing of the client library is visible from outside.
 
+mod acl;
 mod bells;
+mod boot;
 mod decode;
 mod dial;
 mod encode;
 mod fault;
 mod gate;
+mod generation;
 mod hub;
 mod keys;
 mod link;
@@ -31,20 +34,24 @@ mod topology;
 mod url;
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use celeriac_actors::ids::{QueueName, WorkerId};
-use celeriac_actors::ports::{BrokerError, Durability};
+use celeriac_actors::ports::BrokerError;
 use redis::{Cmd, Value};
 
 use self::bells::{Board, Listener};
+use self::boot::Boot;
 use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
 use self::link::Links;
 use self::proof::Proof;
 use self::script::Script;
 
+pub use self::acl::acl_rules;
+pub use self::boot::{Exam, ServerExam, examine};
 pub use self::options::{OpenError, RedisOptions};
 pub use self::url::{RedisUrl, UrlError};
 
@@ -53,7 +60,7 @@ pub use self::url::{RedisUrl, UrlError};
 pub struct RedisBroker {
     keys: Keys,
     links: Arc<Links>,
-    durability: Durability,
+    boot: Boot,
     worker: Option<WorkerId>,
     proof: Option<Proof>,
     board: Arc<Board>,
@@ -72,7 +79,7 @@ impl RedisBroker {
     pub fn open(options: RedisOptions) -> Result<Self, OpenError> {
         let keys = Keys::new(&options.url.namespace);
         let links = Arc::new(Links::new(&options)?);
-        let durability = Durability::CrashSafe;
+        let boot = block_on(boot::check(&links, &options))??;
         let worker = options.worker;
         let board = Arc::new(Board::default());
         let channels = Arc::new(Channels::default());
@@ -89,7 +96,7 @@ impl RedisBroker {
         Ok(Self {
             keys,
             links,
-            durability,
+            boot,
             proof: worker.as_ref().and_then(|_| Proof::own()),
             worker,
             board,
@@ -98,6 +105,18 @@ impl RedisBroker {
             dropped_results: AtomicU64::new(0),
             _background: Background::start(listener, hub)?,
         })
+    }
+
+    /// Returns what is doubtful about the servers, as lines for people.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.boot.warnings
+    }
+
+    /// Returns the version of the oldest server.
+    #[must_use]
+    pub fn server_version(&self) -> &str {
+        &self.boot.version
     }
 
     /// Returns how many results lost their bodies because the server's memory was at its limit.
@@ -173,4 +192,21 @@ impl Drop for Background {
             let _told = stop.send(());
         }
     }
+}
+
+/// Runs a future to its end on a thread and a runtime of its own, whatever runs here.
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> io::Result<T> {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(runtime.block_on(future))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("redis-open".into())
+            .spawn_scoped(scope, run)?;
+        let ended = thread.join();
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

@@ -205,7 +205,6 @@ fn class(error: &RedisError) -> Class {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use std::io;

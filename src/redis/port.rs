@@ -48,7 +48,7 @@ impl Broker for RedisBroker {
     }
 
     fn durability(&self) -> Durability {
-        self.durability
+        self.boot.durability
     }
 
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
@@ -276,6 +276,11 @@ impl Broker for RedisBroker {
     }
 
     async fn beat(&self, record: &WorkerRecord) -> Reply<()> {
+        // Costs nothing while no connection was made anew; whoever holds tasks learns of wiped data from his next call.
+        let wiped = self.boot.generation.look(&self.links).await;
+        if wiped.map_err(super::fault::Fault::into_broker_error)? {
+            self.registered().clear();
+        }
         let key = self.keys.workers();
         let text = serde_json::to_string(record).map_err(invalid)?;
         let mut call = BEAT.call(&key);
