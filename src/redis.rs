@@ -12,6 +12,7 @@ mod bells;
 mod boot;
 mod decode;
 mod dial;
+mod elsewhere;
 mod encode;
 mod fault;
 mod gate;
@@ -44,6 +45,7 @@ use redis::{Cmd, Value};
 
 use self::bells::{Board, Listener};
 use self::boot::Boot;
+use self::elsewhere::Elsewhere;
 use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
 use self::link::Links;
@@ -68,6 +70,8 @@ pub struct RedisBroker {
     /// The queues that the registry has heard of, and when that was last made sure.
     registered: Mutex<HashSet<QueueName>>,
     dropped_results: AtomicU64,
+    /// Where results are kept, if not with the tasks.
+    elsewhere: Option<Arc<Elsewhere>>,
     _background: Background,
 }
 
@@ -80,7 +84,7 @@ impl RedisBroker {
         let keys = Keys::new(&options.url.namespace);
         let links = Arc::new(Links::new(&options)?);
         let boot = block_on(boot::check(&links, &options))??;
-        let worker = options.worker;
+        let worker = options.worker.clone();
         let board = Arc::new(Board::default());
         let channels = Arc::new(Channels::default());
         let listener = Listener {
@@ -88,10 +92,26 @@ impl RedisBroker {
             links: Arc::clone(&links),
             keys: keys.clone(),
         };
-        let hub = Hub {
-            channels: Arc::clone(&channels),
-            board: Arc::downgrade(&board),
-            links: Arc::clone(&links),
+        let elsewhere = match options.results.clone() {
+            Some(url) => Some(Arc::new(Elsewhere::open(url, &options, &keys, &links)?)),
+            None => None,
+        };
+        let hubs = Hubs {
+            own: Hub {
+                channels: Arc::clone(&channels),
+                board: Arc::downgrade(&board),
+                links: Arc::clone(&links),
+            },
+            results: elsewhere.as_ref().map(|elsewhere| Hub {
+                channels: Arc::clone(&elsewhere.channels),
+                board: Arc::downgrade(&board),
+                links: Arc::clone(&elsewhere.links),
+            }),
+            // A client keeps no results; what a worker left behind waits for the next one.
+            mover: elsewhere
+                .as_ref()
+                .filter(|_| options.worker.is_some())
+                .map(Arc::downgrade),
         };
         Ok(Self {
             keys,
@@ -103,7 +123,8 @@ impl RedisBroker {
             channels,
             registered: Mutex::default(),
             dropped_results: AtomicU64::new(0),
-            _background: Background::start(listener, hub)?,
+            elsewhere,
+            _background: Background::start(listener, hubs)?,
         })
     }
 
@@ -132,6 +153,27 @@ impl RedisBroker {
             .await
     }
 
+    /// Returns the connections to where results are kept.
+    fn result_links(&self) -> &Links {
+        self.elsewhere
+            .as_ref()
+            .map_or(&self.links, |elsewhere| &elsewhere.links)
+    }
+
+    /// Returns the keys under which results are kept.
+    fn result_keys(&self) -> &Keys {
+        self.elsewhere
+            .as_ref()
+            .map_or(&self.keys, |elsewhere| elsewhere.keys())
+    }
+
+    /// Has results taken to where they are kept, if that is elsewhere.
+    fn results_wait(&self) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.there_is_something.notify_one();
+        }
+    }
+
     /// Sends a command about one key.
     async fn query(&self, key: &str, command: &Cmd) -> Reply<Value> {
         self.links.query(slot(key), command).await
@@ -157,7 +199,32 @@ impl RedisBroker {
     }
 }
 
+/// Returns every queue the registry has heard of, by name.
+async fn known_queues(links: &Links, keys: &Keys) -> Reply<Vec<QueueName>> {
+    let registry = keys.registry();
+    let mut command = redis::cmd("SMEMBERS");
+    command.arg(&registry);
+    let names = match links.query(slot(&registry), &command).await? {
+        Value::Array(names) | Value::Set(names) => names,
+        other => return Err(decode::strange(&format!("{other:?} is no set"))),
+    };
+    let mut queues = Vec::new();
+    for name in names {
+        let name = QueueName::new(decode::text(name)?);
+        queues.push(name.map_err(|error| decode::strange(&error.to_string()))?);
+    }
+    queues.sort();
+    Ok(queues)
+}
+
 type Reply<T> = Result<T, BrokerError>;
+
+/// What the background thread runs beside the bells.
+struct Hubs {
+    own: Hub,
+    results: Option<Hub>,
+    mover: Option<std::sync::Weak<Elsewhere>>,
+}
 
 /// The thread that waits for bells and listens to channels.
 #[derive(Debug)]
@@ -166,7 +233,7 @@ struct Background {
 }
 
 impl Background {
-    fn start(listener: Listener, hub: Hub) -> std::io::Result<Self> {
+    fn start(listener: Listener, hubs: Hubs) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -176,7 +243,13 @@ impl Background {
             .spawn(move || {
                 runtime.block_on(async {
                     drop(tokio::spawn(listener.run()));
-                    drop(tokio::spawn(hub.run()));
+                    drop(tokio::spawn(hubs.own.run()));
+                    if let Some(hub) = hubs.results {
+                        drop(tokio::spawn(hub.run()));
+                    }
+                    if let Some(elsewhere) = hubs.mover {
+                        drop(tokio::spawn(elsewhere::take_there(elsewhere)));
+                    }
                     // Ends with the broker, and its tasks with the runtime.
                     drop(stopped.await);
                 });
