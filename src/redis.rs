@@ -164,7 +164,7 @@ impl RedisBroker {
     fn result_keys(&self) -> &Keys {
         self.elsewhere
             .as_ref()
-            .map_or(&self.keys, |elsewhere| elsewhere.keys())
+            .map_or(&self.keys, |elsewhere| elsewhere.keys_there())
     }
 
     /// Has results taken to where they are kept, if that is elsewhere.

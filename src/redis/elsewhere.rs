@@ -66,7 +66,7 @@ impl Elsewhere {
     }
 
     /// Returns the keys of the other server.
-    pub(super) const fn keys(&self) -> &Keys {
+    pub(super) const fn keys_there(&self) -> &Keys {
         &self.there
     }
 
@@ -143,7 +143,7 @@ pub(super) async fn take_there(elsewhere: Weak<Elsewhere>) {
                     tell(&here.log, &error);
                 }
                 failures += 1;
-                let delay = backoff.delay(failures.into(), &mut rand::rng());
+                let delay = backoff.delay(failures, &mut rand::rng());
                 drop(here);
                 sleep(delay).await;
             }
