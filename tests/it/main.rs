@@ -20,6 +20,8 @@ mod giving_up;
 mod golden;
 mod life_cycle;
 #[cfg(feature = "redis")]
+mod redis_conformance;
+#[cfg(feature = "redis")]
 mod redis_harness;
 #[cfg(feature = "redis")]
 mod redis_proxy;
@@ -27,6 +29,8 @@ mod redis_proxy;
 mod redis_resp;
 #[cfg(feature = "redis")]
 mod redis_server;
+#[cfg(feature = "redis")]
+mod redis_shared;
 #[cfg(feature = "redis")]
 mod redis_topology;
 mod sqlite_conformance;

@@ -192,6 +192,14 @@ impl RedisServer {
         wait_until("redis-server is back", || self.launch().then_some(()));
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let child = self.process.as_ref().expect("it runs");
         kill_process(Pid::from_child(child), signal).unwrap();
