@@ -11,6 +11,7 @@ mod bells;
 mod decode;
 mod encode;
 mod fault;
+mod gauge;
 mod hub;
 mod keys;
 mod link;
@@ -28,6 +29,8 @@ use std::time::Duration;
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::ports::{BrokerError, Durability};
 use redis::{Cmd, Value};
+
+pub use self::gauge::ServerUsage;
 
 use self::bells::{Board, Listener};
 use self::hub::{Channels, Hub};
