@@ -16,6 +16,7 @@ mod elsewhere;
 mod encode;
 mod fault;
 mod gate;
+mod gauge;
 mod generation;
 mod hub;
 mod keys;
@@ -54,6 +55,7 @@ use self::script::Script;
 
 pub use self::acl::acl_rules;
 pub use self::boot::{Exam, ServerExam, examine};
+pub use self::gauge::ServerUsage;
 pub use self::options::{OpenError, RedisOptions};
 pub use self::url::{RedisUrl, UrlError};
 

@@ -56,6 +56,13 @@ impl RedisOptions {
         }
     }
 
+    /// Keeps everything under another namespace than the URL's.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.url.namespace = namespace.into();
+        self
+    }
+
     /// Says which worker this process is.
     #[must_use]
     pub fn worker(mut self, worker: WorkerId) -> Self {
