@@ -3,6 +3,7 @@
 //! One file per command. This file owns what all of them share: the flags, how configuration is found, how errors become
 //! exit codes. Results go to standard output, everything said about them to standard error.
 
+mod bench;
 mod completions;
 mod config;
 mod dead;
@@ -76,6 +77,8 @@ struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure what a broker and this machine can do, in a place of their own.
+    Bench(bench::BenchArgs),
     /// Print what a shell needs to complete the command line.
     Completions(completions::CompletionsArgs),
     /// Show or check the configuration.
@@ -181,6 +184,7 @@ fn first_words(error: &clap::Error) -> String {
 fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
+        Command::Bench(args) => bench::run(&args, &global, &app),
         Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
         Command::Dead(command) => dead::run(command, &global, &app),

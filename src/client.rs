@@ -158,10 +158,13 @@ impl Client {
         &self,
         tasks: impl IntoIterator<Item = T>,
     ) -> Result<Vec<TaskHandle>, EnqueueError> {
-        let mut handles = Vec::new();
+        let tasks = tasks.into_iter();
+        let route = self.producer.route::<T>()?;
+        let mut handles = Vec::with_capacity(tasks.size_hint().0.min(1 << 16));
         let mut batch: Vec<Prepared> = Vec::new();
         for task in tasks {
-            let prepared = self.producer.prepare(&task, EnqueueOptions::default())?;
+            let options = EnqueueOptions::default();
+            let prepared = self.producer.prepare_on(&route, &task, options)?;
             handles.push(prepared.handle.clone());
             batch.push(prepared);
             if batch.len() == WAIT_BATCH {

@@ -7,12 +7,17 @@
 //!
 //! Nothing of the client library is visible from outside.
 
+mod acl;
 mod bells;
+mod boot;
 mod decode;
 mod dial;
+mod elsewhere;
 mod encode;
 mod fault;
 mod gate;
+mod gauge;
+mod generation;
 mod hub;
 mod keys;
 mod link;
@@ -31,20 +36,26 @@ mod topology;
 mod url;
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use celeriac_actors::ids::{QueueName, WorkerId};
-use celeriac_actors::ports::{BrokerError, Durability};
+use celeriac_actors::ports::BrokerError;
 use redis::{Cmd, Value};
 
 use self::bells::{Board, Listener};
+use self::boot::Boot;
+use self::elsewhere::Elsewhere;
 use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
 use self::link::Links;
 use self::proof::Proof;
 use self::script::Script;
 
+pub use self::acl::acl_rules;
+pub use self::boot::{Exam, ServerExam, examine};
+pub use self::gauge::ServerUsage;
 pub use self::options::{OpenError, RedisOptions};
 pub use self::url::{RedisUrl, UrlError};
 
@@ -53,7 +64,7 @@ pub use self::url::{RedisUrl, UrlError};
 pub struct RedisBroker {
     keys: Keys,
     links: Arc<Links>,
-    durability: Durability,
+    boot: Boot,
     worker: Option<WorkerId>,
     proof: Option<Proof>,
     board: Arc<Board>,
@@ -61,6 +72,8 @@ pub struct RedisBroker {
     /// The queues that the registry has heard of, and when that was last made sure.
     registered: Mutex<HashSet<QueueName>>,
     dropped_results: AtomicU64,
+    /// Where results are kept, if not with the tasks.
+    elsewhere: Option<Arc<Elsewhere>>,
     _background: Background,
 }
 
@@ -72,8 +85,8 @@ impl RedisBroker {
     pub fn open(options: RedisOptions) -> Result<Self, OpenError> {
         let keys = Keys::new(&options.url.namespace);
         let links = Arc::new(Links::new(&options)?);
-        let durability = Durability::CrashSafe;
-        let worker = options.worker;
+        let boot = block_on(boot::check(&links, &options))??;
+        let worker = options.worker.clone();
         let board = Arc::new(Board::default());
         let channels = Arc::new(Channels::default());
         let listener = Listener {
@@ -81,23 +94,52 @@ impl RedisBroker {
             links: Arc::clone(&links),
             keys: keys.clone(),
         };
-        let hub = Hub {
-            channels: Arc::clone(&channels),
-            board: Arc::downgrade(&board),
-            links: Arc::clone(&links),
+        let elsewhere = match options.results.clone() {
+            Some(url) => Some(Arc::new(Elsewhere::open(url, &options, &keys, &links)?)),
+            None => None,
+        };
+        let hubs = Hubs {
+            own: Hub {
+                channels: Arc::clone(&channels),
+                board: Arc::downgrade(&board),
+                links: Arc::clone(&links),
+            },
+            results: elsewhere.as_ref().map(|elsewhere| Hub {
+                channels: Arc::clone(&elsewhere.channels),
+                board: Arc::downgrade(&board),
+                links: Arc::clone(&elsewhere.links),
+            }),
+            // A client keeps no results; what a worker left behind waits for the next one.
+            mover: elsewhere
+                .as_ref()
+                .filter(|_| options.worker.is_some())
+                .map(Arc::downgrade),
         };
         Ok(Self {
             keys,
             links,
-            durability,
+            boot,
             proof: worker.as_ref().and_then(|_| Proof::own()),
             worker,
             board,
             channels,
             registered: Mutex::default(),
             dropped_results: AtomicU64::new(0),
-            _background: Background::start(listener, hub)?,
+            elsewhere,
+            _background: Background::start(listener, hubs)?,
         })
+    }
+
+    /// Returns what is doubtful about the servers, as lines for people.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.boot.warnings
+    }
+
+    /// Returns the version of the oldest server.
+    #[must_use]
+    pub fn server_version(&self) -> &str {
+        &self.boot.version
     }
 
     /// Returns how many results lost their bodies because the server's memory was at its limit.
@@ -111,6 +153,27 @@ impl RedisBroker {
         self.links
             .run(slot(&self.keys.root(queue)), script, call)
             .await
+    }
+
+    /// Returns the connections to where results are kept.
+    fn result_links(&self) -> &Links {
+        self.elsewhere
+            .as_ref()
+            .map_or(&self.links, |elsewhere| &elsewhere.links)
+    }
+
+    /// Returns the keys under which results are kept.
+    fn result_keys(&self) -> &Keys {
+        self.elsewhere
+            .as_ref()
+            .map_or(&self.keys, |elsewhere| elsewhere.keys_there())
+    }
+
+    /// Has results taken to where they are kept, if that is elsewhere.
+    fn results_wait(&self) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.there_is_something.notify_one();
+        }
     }
 
     /// Sends a command about one key.
@@ -138,7 +201,32 @@ impl RedisBroker {
     }
 }
 
+/// Returns every queue the registry has heard of, by name.
+async fn known_queues(links: &Links, keys: &Keys) -> Reply<Vec<QueueName>> {
+    let registry = keys.registry();
+    let mut command = redis::cmd("SMEMBERS");
+    command.arg(&registry);
+    let names = match links.query(slot(&registry), &command).await? {
+        Value::Array(names) | Value::Set(names) => names,
+        other => return Err(decode::strange(&format!("{other:?} is no set"))),
+    };
+    let mut queues = Vec::new();
+    for name in names {
+        let name = QueueName::new(decode::text(name)?);
+        queues.push(name.map_err(|error| decode::strange(&error.to_string()))?);
+    }
+    queues.sort();
+    Ok(queues)
+}
+
 type Reply<T> = Result<T, BrokerError>;
+
+/// What the background thread runs beside the bells.
+struct Hubs {
+    own: Hub,
+    results: Option<Hub>,
+    mover: Option<std::sync::Weak<Elsewhere>>,
+}
 
 /// The thread that waits for bells and listens to channels.
 #[derive(Debug)]
@@ -147,7 +235,7 @@ struct Background {
 }
 
 impl Background {
-    fn start(listener: Listener, hub: Hub) -> std::io::Result<Self> {
+    fn start(listener: Listener, hubs: Hubs) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -157,7 +245,13 @@ impl Background {
             .spawn(move || {
                 runtime.block_on(async {
                     drop(tokio::spawn(listener.run()));
-                    drop(tokio::spawn(hub.run()));
+                    drop(tokio::spawn(hubs.own.run()));
+                    if let Some(hub) = hubs.results {
+                        drop(tokio::spawn(hub.run()));
+                    }
+                    if let Some(elsewhere) = hubs.mover {
+                        drop(tokio::spawn(elsewhere::take_there(elsewhere)));
+                    }
                     // Ends with the broker, and its tasks with the runtime.
                     drop(stopped.await);
                 });
@@ -173,4 +267,21 @@ impl Drop for Background {
             let _told = stop.send(());
         }
     }
+}
+
+/// Runs a future to its end on a thread and a runtime of its own, whatever runs here.
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> io::Result<T> {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(runtime.block_on(future))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("redis-open".into())
+            .spawn_scoped(scope, run)?;
+        let ended = thread.join();
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

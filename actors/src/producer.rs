@@ -25,7 +25,7 @@ use crate::time::{Clock, Timestamp};
 /// The most bytes of frames in one call; a single larger frame travels alone.
 const MAX_CALL_BYTES: usize = 4 << 20;
 
-/// How long the broker remembers a channel's last call.
+/// How long the broker remembers a channel's last call, usually.
 const REMEMBER: Duration = Duration::from_secs(3_600);
 
 /// Where a task is: its queue and its id.
@@ -171,6 +171,13 @@ pub struct Prepared {
     task: NewTask,
 }
 
+/// What all tasks of one kind have in common when they are enqueued: found once for many of them.
+#[derive(Clone, Debug)]
+pub struct KindRoute {
+    name: TaskName,
+    queue: QueueName,
+}
+
 /// Adds tasks to the broker. Cloning shares it; safe to use from any thread inside a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Producer {
@@ -194,6 +201,9 @@ pub struct ProducerOptions {
     pub limits: FrameLimits,
     /// How long a call is repeated while the broker is away. Default 10 s.
     pub timeout: Duration,
+    /// How long the broker remembers a channel's last call, so that it can be repeated. Longer than `timeout`; default
+    /// 1 h.
+    pub remember: Duration,
 }
 
 impl Default for ProducerOptions {
@@ -202,6 +212,7 @@ impl Default for ProducerOptions {
             routes: Vec::new(),
             limits: FrameLimits::default(),
             timeout: Duration::from_secs(10),
+            remember: REMEMBER,
         }
     }
 }
@@ -262,6 +273,32 @@ impl Producer {
         self.prepare_encoded(&TaskName::new(T::NAME)?, T::QUEUE, &args, options)
     }
 
+    /// Returns where tasks of a kind go.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Name`].
+    pub fn route<T: Task>(&self) -> Result<KindRoute, EnqueueError> {
+        let name = TaskName::new(T::NAME)?;
+        let queue = self.queue_of(&name, T::QUEUE)?;
+        Ok(KindRoute { name, queue })
+    }
+
+    /// Makes a frame of a task whose route was looked up before, without adding it.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Frame`].
+    pub fn prepare_on<T: Task>(
+        &self,
+        route: &KindRoute,
+        task: &T,
+        mut options: EnqueueOptions,
+    ) -> Result<Prepared, EnqueueError> {
+        let args = encode_value(task)?;
+        let queue = options.queue.take();
+        let queue = queue.unwrap_or_else(|| route.queue.clone());
+        self.prepare_for(queue, route.name.clone(), &args, options)
+    }
+
     /// Makes a frame of a task given by name and encoded arguments, without adding it. `kind_queue` is the queue of its
     /// kind, for where neither `options` nor a route says otherwise.
     ///
@@ -272,12 +309,22 @@ impl Producer {
         name: &TaskName,
         kind_queue: &str,
         args: &[u8],
-        options: EnqueueOptions,
+        mut options: EnqueueOptions,
     ) -> Result<Prepared, EnqueueError> {
-        let queue = match options.queue {
+        let queue = match options.queue.take() {
             Some(queue) => queue,
             None => self.queue_of(name, kind_queue)?,
         };
+        self.prepare_for(queue, name.clone(), args, options)
+    }
+
+    fn prepare_for(
+        &self,
+        queue: QueueName,
+        name: TaskName,
+        args: &[u8],
+        options: EnqueueOptions,
+    ) -> Result<Prepared, EnqueueError> {
         let header = Header {
             compressed: false,
             want_outcome: options.want_outcome,
@@ -292,7 +339,7 @@ impl Producer {
         let envelope = Envelope {
             overrides: options.overrides,
             headers: options.headers,
-            ..Envelope::new(name.clone())
+            ..Envelope::new(name)
         };
         let frame = encode(header, &envelope, args, &self.inner.options.limits)?;
         let when = options.when.unwrap_or(When::Now);
@@ -364,7 +411,7 @@ impl Producer {
             number: channel.last + 1,
             tasks,
             kind: EnqueueKind::New,
-            remember: REMEMBER,
+            remember: self.inner.options.remember,
         });
         let mut outcome = self.repeat(&call).await;
         if matches!(outcome, Err(BrokerError::Invalid(_))) && channel.last > 0 {

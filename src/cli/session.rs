@@ -134,6 +134,7 @@ impl Session {
             routes: self.config.routes.clone(),
             limits: self.limits(),
             timeout: ONE_SHOT,
+            ..ProducerOptions::default()
         };
         Ok(Client::new(
             self.broker(None)?,

@@ -214,6 +214,7 @@ fn counters(flat: Vec<Value>) -> Result<Counters, BrokerError> {
             "rescued" => counters.rescued = value,
             "revived" => counters.revived = value,
             "stale" => counters.stale = value,
+            "result_dropped" => counters.result_dropped = value,
             // Counted by another version.
             _ => {}
         }

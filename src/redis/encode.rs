@@ -47,9 +47,18 @@ pub(super) fn enqueue(keys: &Keys, call: &EnqueueCall) -> Cmd {
     command
 }
 
-/// Returns the call, and whether it stores results.
-pub(super) fn exchange(keys: &Keys, call: &ExchangeCall, with_results: bool) -> Cmd {
-    let script = if with_results {
+/// What a call keeps of results.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    /// Whether at another server.
+    pub(super) elsewhere: bool,
+    /// Whether with their bodies, which costs memory.
+    pub(super) bodies: bool,
+}
+
+/// Returns a numbered call.
+pub(super) fn exchange(keys: &Keys, call: &ExchangeCall, kept: Kept) -> Cmd {
+    let script = if kept.bodies {
         &EXCHANGE_WITH_RESULTS
     } else {
         &EXCHANGE
@@ -60,7 +69,9 @@ pub(super) fn exchange(keys: &Keys, call: &ExchangeCall, with_results: bool) -> 
         .arg(call.number)
         .arg(call.number.wrapping_sub(1))
         .arg(call.want)
-        .arg(call.first_tag);
+        .arg(call.first_tag)
+        .arg(u8::from(kept.elsewhere))
+        .arg(if kept.bodies { 0 } else { bodies(call) });
     for run in call
         .settlements
         .chunk_by(|a, b| is_plain(&a.outcome) == is_plain(&b.outcome))
@@ -72,17 +83,11 @@ pub(super) fn exchange(keys: &Keys, call: &ExchangeCall, with_results: bool) -> 
             }
         } else {
             for settled in run {
-                outcome(&mut command, settled.tag, &settled.outcome, with_results);
+                outcome(&mut command, settled.tag, &settled.outcome, kept.bodies);
             }
         }
     }
     command
-}
-
-/// Returns whether a call stores the bodies of results.
-pub(super) fn has_results(call: &ExchangeCall) -> bool {
-    let mut records = call.settlements.iter().filter_map(|s| s.outcome.record());
-    records.any(|record| !record.body.is_empty())
 }
 
 fn is_plain(outcome: &Outcome) -> bool {
@@ -133,7 +138,7 @@ fn record(record: &FinalRecord, with_body: bool) -> Vec<u8> {
     bytes
 }
 
-/// Returns how many results lose their bodies when a call is made without them.
+/// Returns how many results of a call have bodies.
 pub(super) fn bodies(call: &ExchangeCall) -> usize {
     let records = call.settlements.iter().filter_map(|s| s.outcome.record());
     records.filter(|record| !record.body.is_empty()).count()

@@ -206,10 +206,21 @@ impl Links {
         fault.into_broker_error()
     }
 
+    /// Returns how many connections for commands were ever opened.
+    pub(super) fn connections(&self) -> u64 {
+        self.pool.opened()
+    }
+
     /// Returns how many connections for commands are kept.
     #[cfg(test)]
     pub(super) fn lanes(&self) -> usize {
         self.pool.len()
+    }
+
+    /// Returns the server that a slot was last known to be served by.
+    #[cfg(test)]
+    pub(super) fn topology_known(&self, slot: Slot) -> Option<Node> {
+        self.topology.known(slot)
     }
 
     fn journey(&self, slot: Slot) -> Journey<'_> {

@@ -14,6 +14,9 @@ pub struct RedisOptions {
     pub url: RedisUrl,
     /// The process, when it is a worker. `None` for a client.
     pub worker: Option<WorkerId>,
+    /// Where results are kept, if not with the tasks. Workers take them there from the broker's server, where they are
+    /// stored in the step that ends the task.
+    pub results: Option<RedisUrl>,
     /// Whether a server that loses everything with its process will do. Default no.
     pub allow_volatile: bool,
     /// Whether a server that may throw keys away when its memory is full will do. Default no.
@@ -45,6 +48,7 @@ impl RedisOptions {
             timeout: url.timeout,
             url,
             worker: None,
+            results: None,
             allow_volatile: false,
             allow_eviction: false,
             max_frame: 1 << 20,
@@ -52,10 +56,24 @@ impl RedisOptions {
         }
     }
 
+    /// Keeps everything under another namespace than the URL's.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.url.namespace = namespace.into();
+        self
+    }
+
     /// Says which worker this process is.
     #[must_use]
     pub fn worker(mut self, worker: WorkerId) -> Self {
         self.worker = Some(worker);
+        self
+    }
+
+    /// Says where results are kept, if not with the tasks.
+    #[must_use]
+    pub fn results(mut self, url: RedisUrl) -> Self {
+        self.results = Some(url);
         self
     }
 

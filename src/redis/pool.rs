@@ -128,6 +128,11 @@ impl Pool {
         self.lanes().retain(|(_, node), _| nodes.contains(node));
     }
 
+    /// Returns how many connections for commands were ever opened, or tried.
+    pub(super) fn opened(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Returns how many connections for commands are kept.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

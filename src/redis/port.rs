@@ -18,10 +18,10 @@ use celeriac_actors::ports::{
     ScanPage, ScanRequest, SharedValue, Wake, WorkerRecord,
 };
 use celeriac_actors::time::Timestamp;
-use redis::{Cmd, Value};
+use redis::Value;
 
 use super::decode::{self, Parts};
-use super::encode::{self, hex, ms};
+use super::encode::{self, Kept, hex, ms};
 use super::script::{
     BEAT, CLOSE, DEAD, DROP_DEAD, ENQUEUE, EXCHANGE, EXCHANGE_WITH_RESULTS, FORGET, FORGET_WORKERS,
     MARK, OPEN, PAUSE, PROMOTE, RELEASE, RENEW, REVOCATIONS, REVOKE, RING, SHARE, SHARED, STATUS,
@@ -48,7 +48,7 @@ impl Broker for RedisBroker {
     }
 
     fn durability(&self) -> Durability {
-        self.durability
+        self.boot.durability
     }
 
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
@@ -77,21 +77,41 @@ impl Broker for RedisBroker {
 
     async fn exchange(&self, call: Arc<ExchangeCall>) -> Reply<Exchanged> {
         check_exchange(&call).map_err(invalid)?;
-        if encode::has_results(&call) {
-            let command = encode::exchange(&self.keys, &call, true);
+        let elsewhere = self.elsewhere.is_some();
+        let bodies = encode::bodies(&call);
+        if bodies > 0 {
+            let kept = Kept {
+                elsewhere,
+                bodies: true,
+            };
+            let command = encode::exchange(&self.keys, &call, kept);
             let reply = self
                 .run(&EXCHANGE_WITH_RESULTS, &call.queue, &command)
                 .await;
             match reply {
                 Err(BrokerError::Refused(_)) => {}
-                reply => return decode::exchanged(reply?, call.first_tag),
+                reply => {
+                    self.results_wait();
+                    return decode::exchanged(reply?, call.first_tag);
+                }
             }
         }
         // Nothing of it happened: the server has no memory left. Settling matters more than what is kept of it.
-        let command = encode::exchange(&self.keys, &call, false);
+        let kept = Kept {
+            elsewhere,
+            bodies: false,
+        };
+        let command = encode::exchange(&self.keys, &call, kept);
         let reply = self.run(&EXCHANGE, &call.queue, &command).await?;
-        let bodies = encode::bodies(&call) as u64;
-        self.dropped_results.fetch_add(bodies, Ordering::Relaxed);
+        self.dropped_results
+            .fetch_add(bodies as u64, Ordering::Relaxed);
+        if call
+            .settlements
+            .iter()
+            .any(|settled| settled.outcome.record().is_some())
+        {
+            self.results_wait();
+        }
         decode::exchanged(reply, call.first_tag)
     }
 
@@ -125,9 +145,11 @@ impl Broker for RedisBroker {
     async fn take(&self, place: &Place, outcome: Outcome) -> Reply<bool> {
         check_outcome(&outcome).map_err(invalid)?;
         let mut call = TAKE.call(&self.keys.root(&place.queue));
-        call.arg(hex(place.incarnation));
+        call.arg(hex(place.incarnation))
+            .arg(u8::from(self.elsewhere.is_some()));
         encode::outcome(&mut call, place.tag, &outcome, true);
         let taken: u64 = decode::number(self.run(&TAKE, &place.queue, &call).await?)?;
+        self.results_wait();
         Ok(taken == 1)
     }
 
@@ -276,6 +298,11 @@ impl Broker for RedisBroker {
     }
 
     async fn beat(&self, record: &WorkerRecord) -> Reply<()> {
+        // Costs nothing while no connection was made anew; whoever holds tasks learns of wiped data from his next call.
+        let wiped = self.boot.generation.look(&self.links).await;
+        if wiped.map_err(super::fault::Fault::into_broker_error)? {
+            self.registered().clear();
+        }
         let key = self.keys.workers();
         let text = serde_json::to_string(record).map_err(invalid)?;
         let mut call = BEAT.call(&key);
@@ -326,8 +353,14 @@ impl Broker for RedisBroker {
             if !found.is_empty() {
                 return Ok(found);
             }
-            let channels = tasks.iter().map(|task| self.keys.record(queue, *task));
-            let ear = self.channels.listen(channels.collect()).await;
+            let channels = tasks
+                .iter()
+                .map(|task| self.result_keys().record(queue, *task));
+            let hub = match &self.elsewhere {
+                Some(elsewhere) => &elsewhere.channels,
+                None => &self.channels,
+            };
+            let ear = hub.listen(channels.collect()).await;
             loop {
                 let found = self.results(queue, tasks).await?;
                 if !found.is_empty() {
@@ -395,42 +428,45 @@ impl Broker for RedisBroker {
 }
 
 impl RedisBroker {
-    /// Returns every queue the registry has heard of, by name.
-    pub(super) async fn known_queues(&self) -> Reply<Vec<QueueName>> {
-        let registry = self.keys.registry();
-        let mut command: Cmd = redis::cmd("SMEMBERS");
-        command.arg(&registry);
-        let names = match self.query(&registry, &command).await? {
-            Value::Array(names) | Value::Set(names) => names,
-            other => return Err(decode::strange(&format!("{other:?} is no set"))),
-        };
-        let mut queues = Vec::new();
-        for name in names {
-            let name = decode::text(name)?;
-            queues
-                .push(QueueName::new(&name).map_err(|error| decode::strange(&error.to_string()))?);
-        }
-        queues.sort();
-        Ok(queues)
+    async fn known_queues(&self) -> Reply<Vec<QueueName>> {
+        super::known_queues(&self.links, &self.keys).await
     }
 
     async fn results(&self, queue: &QueueName, tasks: &[TaskId]) -> Reply<Vec<FinalRecord>> {
-        let mut found = Vec::new();
-        let slot = super::slot(&self.keys.root(queue));
+        let mut all = Vec::new();
         for some in tasks.chunks(MAX_BATCH as usize) {
+            let mut found = Vec::new();
+            if self.elsewhere.is_some() {
+                let key = self.keys.of(queue, "results");
+                let mut command = redis::cmd("HMGET");
+                command.arg(&key);
+                for task in some {
+                    command.arg(task.as_uuid().simple().to_string());
+                }
+                records(some, self.query(&key, &command).await?, &mut found)?;
+            }
+            let keys = self.result_keys();
             let mut command = redis::cmd("MGET");
             for task in some {
-                command.arg(self.keys.record(queue, *task));
+                command.arg(keys.record(queue, *task));
             }
-            let values = Parts::of(self.links.query(slot, &command).await?)?.rest();
-            for (task, value) in some.iter().zip(values) {
-                if value != Value::Nil {
-                    found.push(decode::record(*task, &decode::bytes(value)?)?);
-                }
-            }
+            let slot = super::slot(&keys.root(queue));
+            let there = self.result_links().query(slot, &command).await?;
+            records(some, there, &mut found)?;
+            all.append(&mut found);
         }
-        Ok(found)
+        Ok(all)
     }
+}
+
+/// Adds what was found of tasks to what is known of others.
+fn records(tasks: &[TaskId], values: Value, found: &mut Vec<FinalRecord>) -> Reply<()> {
+    for (task, value) in tasks.iter().zip(Parts::of(values)?.rest()) {
+        if value != Value::Nil && found.iter().all(|record| record.id != *task) {
+            found.push(decode::record(*task, &decode::bytes(value)?)?);
+        }
+    }
+    Ok(())
 }
 
 /// Reads a worker's record: ms of the last beat, then JSON.

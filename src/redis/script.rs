@@ -88,6 +88,8 @@ scripts! {
     DEAD = READ_ONLY "dead"
     DROP_DEAD = ALLOW_OOM "drop_dead"
     STATUS = READ_ONLY "status"
+    RESULTS = READ_ONLY "results"
+    RESULTS_TAKEN = ALLOW_OOM "results_taken"
     SCAN = READ_ONLY "scan"
     FORGET = ALLOW_OOM "forget"
     BEAT = ALLOW_OOM "beat"

@@ -61,6 +61,7 @@ async fn step(
         .arg(body(poison.as_str()))
         .arg(body(often.as_str()))
         .arg(ms(WANTED_TTL))
+        .arg(u8::from(broker.elsewhere.is_some()))
         .arg(dead);
     let mut parts = Parts::of(broker.run(&SWEEP, queue, &call).await?)?;
     let mut swept = Swept {

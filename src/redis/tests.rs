@@ -1,4 +1,7 @@
 //! Tests against servers of their own; each is left out where `redis-server` is not installed.
 
+mod boot;
+mod cluster;
+mod sentinel;
 mod servers;
 mod single;

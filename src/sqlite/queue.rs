@@ -59,6 +59,8 @@ pub(super) fn counters(row: &Columns<'_, '_>, at: usize) -> Counters {
         rescued: row.count(at + 7),
         revived: row.count(at + 8),
         stale: row.count(at + 9),
+        // A step that finds no room is refused whole.
+        result_dropped: 0,
     }
 }
 

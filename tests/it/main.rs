@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod cli_bench;
 mod cli_dead;
 mod cli_dead_support;
 mod cli_doctor;

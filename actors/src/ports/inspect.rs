@@ -31,6 +31,9 @@ pub struct Counters {
     pub revived: u64,
     /// Settlements that took no effect.
     pub stale: u64,
+    /// Results whose bodies were not kept because the broker had no room for them.
+    #[serde(default)]
+    pub result_dropped: u64,
 }
 
 impl Counters {

@@ -54,6 +54,7 @@ pub(super) fn sum(queues: &[QueueStatus]) -> Counters {
         all.rescued += counters.rescued;
         all.revived += counters.revived;
         all.stale += counters.stale;
+        all.result_dropped += counters.result_dropped;
     }
     all
 }

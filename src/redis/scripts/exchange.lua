@@ -1,7 +1,8 @@
 -- Settles what finished and fetches what is next.
 --
 -- KEYS  root of the queue
--- ARGV  incarnation, number, number - 1, want, first tag, then outcomes (`settle.lua`)
+-- ARGV  incarnation, number, number - 1, want, first tag, whether results are kept elsewhere (0 or 1), how many results
+--       lost their bodies for want of memory, then outcomes (`settle.lua`)
 -- Reply ms, more (0 or 1), version of the revocations, stale tags, deliveries: frames from the first tag on, nil where
 --       one was taken meanwhile. Error GONE: closed, never opened, or a number that neither repeats nor follows.
 local id, number, want, first = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -28,7 +29,9 @@ end
 if meta[1] ~= ARGV[3] then return redis.error_reply('GONE the number does not follow') end
 
 local stale = {}
-if #ARGV > 5 then settle(flight, meta[4], 6, stale) end
+elsewhere = ARGV[6] == '1'
+if #ARGV > 7 then settle(flight, meta[4], 8, stale) end
+count('result_dropped', tonumber(ARGV[7]))
 count('stale', #stale)
 
 local state = call('HMGET', root, 'paused', 'rev')

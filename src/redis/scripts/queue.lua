@@ -61,8 +61,18 @@ local function bury(frame, reason, worker, note)
   ring('bell')
 end
 
+-- Whether results are kept at another server: then they wait here until somebody has taken them there.
+local elsewhere = false
+-- How many wait at most; beyond it what comes is dropped.
+local most_waiting = 100000
+
 -- Keeps what became of a task, and tells whoever waits. `record` is its id as hex (32), ms to keep it (8), the rest.
 local function keep(record)
+  if elsewhere then
+    if call('HLEN', root .. 'results') >= most_waiting then return count('result_dropped', 1) end
+    call('HSET', root .. 'results', string.sub(record, 1, 32), string.sub(record, 33))
+    return
+  end
   local key = root .. 't:' .. string.sub(record, 1, 32)
   call('SET', key, string.sub(record, 33), 'PX', (struct.unpack('>I8', record, 33)))
   call('PUBLISH', key, '')

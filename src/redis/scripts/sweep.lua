@@ -2,12 +2,14 @@
 --
 -- KEYS  root of the queue
 -- ARGV  most tasks to move, ms for which closed identities are remembered, what is kept for those who wait for poison,
---       the same for the delivery limit, ms for which it is kept, then incarnations of processes proven dead
+--       the same for the delivery limit, ms for which it is kept, whether results are kept elsewhere (0 or 1), then
+--       incarnations of processes proven dead
 -- Reply held back (0 or 1), how many are ready again, how many were buried, more (0 or 1), closed (incarnation, worker,
 --       proven: flat), lives left (incarnation, proof: flat)
 poison, limit, keep_wanted = ARGV[3], ARGV[4], tonumber(ARGV[5])
+elsewhere = ARGV[6] == '1'
 local proven = {}
-for i = 6, #ARGV do proven[ARGV[i]] = true end
+for i = 7, #ARGV do proven[ARGV[i]] = true end
 
 local lives, leases = {}, {}
 local flat = call('HGETALL', root .. 'lives')

@@ -52,7 +52,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().display().to_string();
         let mut lines = config.replace("DIR", &place);
-        if !lines.contains("port ") {
+        if !lines.starts_with("port ") {
             writeln!(lines, "\nport {port}").unwrap();
         }
         writeln!(lines, "\nbind 127.0.0.1\ndir {place}\nsave \"\"").unwrap();

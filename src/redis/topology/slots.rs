@@ -139,7 +139,7 @@ fn address(metadata: &Value) -> Option<&str> {
 }
 
 /// Returns a text; `None` for nil and everything else.
-pub(super) fn text(value: &Value) -> Option<&str> {
+pub(in crate::redis) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),

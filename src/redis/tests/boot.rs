@@ -1,0 +1,186 @@
+//! What is checked before a broker is used.
+
+use celeriac_actors::ports::Durability;
+
+use super::servers::{Server, free_port, installed};
+use crate::redis::boot::{Boot, check};
+use crate::redis::link::{Links, Slot};
+use crate::redis::options::{OpenError, RedisOptions};
+use crate::redis::{acl_rules, examine};
+
+const LOGGED: &str = "appendonly yes";
+
+fn options(url: &str) -> RedisOptions {
+    RedisOptions::new(url).unwrap()
+}
+
+async fn boot(options: &RedisOptions) -> Result<Boot, OpenError> {
+    check(&Links::new(options).unwrap(), options).await
+}
+
+#[tokio::test]
+async fn the_class_is_that_of_the_server() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(LOGGED).await;
+    let at = options(&server.url());
+    let found = boot(&at).await.unwrap();
+    assert_eq!(found.durability, Durability::CrashSafe);
+    assert_eq!(found.warnings, Vec::<String>::new());
+    assert!(found.version.starts_with(char::is_numeric) && found.run_id.len() == 40);
+    server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
+    assert_eq!(boot(&at).await.unwrap().durability, Durability::PowerSafe);
+
+    server.cli(&["CONFIG", "SET", "appendonly", "no"]);
+    let refused = boot(&at).await.unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Volatile { .. }) && !refused.is_outage(),
+        "{refused}"
+    );
+    let allowed = boot(&at.clone().allow_volatile(true)).await.unwrap();
+    assert_eq!(allowed.durability, Durability::Volatile);
+    assert!(
+        allowed.warnings[0].contains("restart loses"),
+        "{:?}",
+        allowed.warnings
+    );
+
+    server.cli(&[
+        "CONFIG",
+        "SET",
+        "maxmemory",
+        "100mb",
+        "maxmemory-policy",
+        "allkeys-lru",
+    ]);
+    let at = at.allow_volatile(true);
+    let refused = boot(&at).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Evicts { .. }), "{refused}");
+    assert!(boot(&at.allow_eviction(true)).await.is_ok());
+}
+
+#[tokio::test]
+async fn servers_that_are_no_place_for_a_broker_are_told_apart() {
+    if !installed() {
+        return;
+    }
+    let mut server = Server::start(LOGGED).await;
+    let replica = Server::start(&format!("{LOGGED}\nreplicaof 127.0.0.1 {}", server.port)).await;
+    let refused = boot(&options(&replica.url())).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("is a replica of 127.0.0.1"),
+        "{refused}"
+    );
+    let alone = format!("redis+cluster://127.0.0.1:{}", server.port);
+    let refused = boot(&options(&alone)).await.unwrap_err();
+    assert!(refused.to_string().contains("use redis://"), "{refused}");
+    let cluster = Server::start(&format!(
+        "appendonly yes\ncluster-enabled yes\ncluster-port {}",
+        free_port()
+    ))
+    .await;
+    let refused = boot(&options(&cluster.url())).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("redis+cluster://"),
+        "{refused}"
+    );
+    server.cli(&["ACL", "SETUSER", "default", ">secret"]);
+    let refused = boot(&options(&server.url())).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Login(_)), "{refused}");
+    server.kill();
+    let away = boot(&options(&format!("{}?timeout=100ms", server.url())))
+        .await
+        .unwrap_err();
+    assert!(away.is_outage(), "{away}");
+}
+
+/// Goal: the documented rule is enough, and what it leaves out is not missed.
+#[tokio::test]
+async fn the_least_that_a_user_needs_is_enough() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(LOGGED).await;
+    let user = |name: &str, more: &[&str]| {
+        let rules = acl_rules("celeriac");
+        let words = [
+            "ACL",
+            "SETUSER",
+            name,
+            "on",
+            ">pw",
+            "resetkeys",
+            "resetchannels",
+        ];
+        let words: Vec<&str> = words
+            .into_iter()
+            .chain(rules.split(' '))
+            .chain(more.iter().copied())
+            .collect();
+        assert_eq!(server.cli(&words), "OK");
+        options(&format!("redis://{name}:pw@127.0.0.1:{}", server.port))
+    };
+    let least = user("least", &[]);
+    let found = boot(&least).await.unwrap();
+    assert_eq!(
+        (found.durability, found.warnings),
+        (Durability::CrashSafe, vec![])
+    );
+    let exam = examine(&least).unwrap();
+    assert_eq!(exam.denied.as_deref(), Some(&[] as &[String]));
+    assert_eq!(exam.servers.len(), 1);
+    assert!(
+        server.cli(&["ACL", "LOG"]).is_empty(),
+        "{}",
+        server.cli(&["ACL", "LOG"])
+    );
+
+    let less = user("less", &["-config|get", "-hget", "-blpop"]);
+    assert!(boot(&less).await.unwrap().warnings[0].contains("CONFIG GET"));
+    let denied = examine(&less).unwrap().denied.unwrap();
+    assert!(
+        denied.len() == 2 && denied.iter().any(|text| text.contains("hget")),
+        "{denied:?}"
+    );
+    assert_eq!(
+        examine(&user("mute", &["-acl|dryrun"])).unwrap().denied,
+        None
+    );
+    let blind = boot(&user("blind", &["-info"])).await.unwrap_err();
+    assert!(
+        matches!(&blind, OpenError::Denied(text) if text.contains("docs/redis.md")),
+        "{blind}"
+    );
+
+    // What a script may not do is told in words of its own.
+    let links = Links::new(&user("script", &["-hget"])).unwrap();
+    let script = "return redis.call('HGET', KEYS[1], 'f')";
+    let call = redis::cmd("EVAL")
+        .arg(script)
+        .arg(1)
+        .arg("celeriac:{q}:")
+        .to_owned();
+    let denied = links.query(Slot(0), &call).await.unwrap_err().to_string();
+    assert!(denied.contains("docs/redis.md"), "{denied}");
+}
+
+#[tokio::test]
+async fn wiped_data_is_noticed_once() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(LOGGED).await;
+    let at = options(&server.url());
+    let links = Links::new(&at).unwrap();
+    let generation = check(&links, &at).await.unwrap().generation;
+    assert_eq!(generation.look(&links).await, Ok(false));
+    assert_eq!(server.cli(&["DBSIZE"]), "1");
+    server.cli(&["FLUSHALL"]);
+    server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let ping = redis::cmd("PING");
+    while links.query(Slot(0), &ping).await.is_err() {}
+    assert_eq!(generation.look(&links).await, Ok(true));
+    assert_eq!(generation.look(&links).await, Ok(false));
+    assert_eq!(generation.look(&links).await, Ok(false));
+}

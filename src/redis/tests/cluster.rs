@@ -1,0 +1,220 @@
+//! A cluster: keys find their server, also while they move and when a server dies.
+
+use std::time::Duration;
+
+use celeriac_actors::ports::BrokerError;
+use redis::{Cmd, Value};
+
+use super::servers::{Server, free_port, installed};
+use crate::redis::RedisOptions;
+use crate::redis::link::Links;
+use crate::redis::topology::slots::slot_of;
+
+const RANGES: [(u16, u16); 3] = [(0, 5_460), (5_461, 10_922), (10_923, 16_383)];
+
+struct Cluster {
+    nodes: Vec<Server>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for (number, (first, last)) in RANGES.iter().enumerate() {
+            let bus = free_port();
+            let config = format!(
+                "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 1000\ncluster-require-full-coverage no"
+            );
+            let node = Server::start(&config).await;
+            let epoch = (number + 1).to_string();
+            node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
+            node.cli(&[
+                "CLUSTER",
+                "ADDSLOTSRANGE",
+                &first.to_string(),
+                &last.to_string(),
+            ]);
+            nodes.push((node, bus));
+        }
+        let (first, others) = nodes.split_first().unwrap();
+        for (node, bus) in others {
+            let (port, bus) = (node.port.to_string(), bus.to_string());
+            first.0.cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        }
+        let nodes: Vec<Server> = nodes.into_iter().map(|(node, _)| node).collect();
+        let whole = |node: &Server| {
+            let info = node.cli(&["CLUSTER", "INFO"]);
+            info.contains("cluster_slots_ok:16384") && info.contains("cluster_state:ok")
+        };
+        while !nodes.iter().all(whole) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self { nodes }
+    }
+
+    /// Returns connections that know one server to begin with.
+    fn links(&self, seed: usize) -> Links {
+        let url = format!(
+            "redis+cluster://localhost:{}?timeout=1500ms",
+            self.nodes[seed].port
+        );
+        Links::new(&RedisOptions::new(&url).unwrap()).unwrap()
+    }
+
+    fn id(&self, node: usize) -> String {
+        self.nodes[node].cli(&["CLUSTER", "MYID"])
+    }
+
+    /// Gives a slot that a node has to another, in the steps of a resharding.
+    fn begin_move(&self, slot: &str, from: usize, to: usize) {
+        self.nodes[to].cli(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &self.id(from)]);
+        self.nodes[from].cli(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &self.id(to)]);
+    }
+
+    fn end_move(&self, slot: &str, to: usize) {
+        for node in [to, 0, 1, 2] {
+            self.nodes[node].cli(&["CLUSTER", "SETSLOT", slot, "NODE", &self.id(to)]);
+        }
+    }
+}
+
+fn command(words: &[&str]) -> Cmd {
+    let mut command = redis::cmd(words[0]);
+    for word in &words[1..] {
+        command.arg(word);
+    }
+    command
+}
+
+async fn run(links: &Links, words: &[&str]) -> Result<Value, BrokerError> {
+    links
+        .query(slot_of(words[1].as_bytes()), &command(words))
+        .await
+}
+
+fn ok() -> Value {
+    Value::Okay
+}
+
+fn bulk(text: &str) -> Value {
+    Value::BulkString(text.into())
+}
+
+#[tokio::test]
+async fn every_key_finds_its_server() {
+    if !installed() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let links = cluster.links(1);
+    for number in 0..30 {
+        let key = format!("key:{{{number}}}");
+        let answer = cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", &key]);
+        assert_eq!(slot_of(key.as_bytes()).0.to_string(), answer);
+        assert_eq!(run(&links, &["SET", &key, "x"]).await, Ok(ok()));
+    }
+    assert_eq!(links.masters().await.unwrap().len(), 3);
+    let sizes = links
+        .query_all_masters(&redis::cmd("DBSIZE"))
+        .await
+        .unwrap();
+    let total: i64 = sizes
+        .iter()
+        .map(|(_, size)| match size {
+            Value::Int(size) => *size,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(total, 30);
+}
+
+/// Goal: calls go on while a slot moves from one server to another.
+/// Method: the steps of a resharding one by one, with a call at each.
+#[tokio::test]
+async fn a_slot_is_followed_while_it_moves() {
+    if !installed() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let links = cluster.links(0);
+    // `foo` lies in slot 12182, which the third server has.
+    let slot = "12182";
+    assert_eq!(run(&links, &["SET", "foo", "1"]).await, Ok(ok()));
+    cluster.begin_move(slot, 2, 0);
+    // Still there.
+    assert_eq!(run(&links, &["GET", "foo"]).await, Ok(bulk("1")));
+    // Not there (any more): the old server sends us to the new one, once.
+    assert_eq!(run(&links, &["SET", "{foo}new", "2"]).await, Ok(ok()));
+    assert_eq!(run(&links, &["GET", "{foo}new"]).await, Ok(bulk("2")));
+    // Split between both: refused until they are together again.
+    let both = command(&["MGET", "foo", "{foo}new"]);
+    let split = links
+        .query(slot_of(b"foo"), &both)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        split.contains("TRYAGAIN") && split.contains("nothing happened"),
+        "{split}"
+    );
+    let target = cluster.nodes[0].port.to_string();
+    cluster.nodes[2].cli(&["MIGRATE", "127.0.0.1", &target, "foo", "0", "1000"]);
+    assert_eq!(
+        links.query(slot_of(b"foo"), &both).await,
+        Ok(Value::Array(vec![bulk("1"), bulk("2")]))
+    );
+    cluster.end_move(slot, 0);
+    assert_eq!(run(&links, &["GET", "foo"]).await, Ok(bulk("1")));
+    assert_eq!(
+        links.topology_known(slot_of(b"foo")).unwrap().to_string(),
+        format!("127.0.0.1:{target}")
+    );
+    // A connection of one's own goes to the right server at once.
+    let mut own = links.dedicated(slot_of(b"foo")).await.unwrap();
+    let got = own
+        .connection
+        .send_packed_command(&command(&["GET", "foo"]))
+        .await;
+    assert_eq!(got.unwrap(), bulk("1"));
+}
+
+#[tokio::test]
+async fn a_dead_server_costs_its_own_slots_only_and_comes_back() {
+    if !installed() {
+        return;
+    }
+    let mut cluster = Cluster::start().await;
+    let links = cluster.links(2);
+    for key in ["foo", "bar", "hello"] {
+        assert_eq!(run(&links, &["SET", key, key]).await, Ok(ok()));
+    }
+    cluster.nodes[2].kill(); // It was the seed, and has `foo`.
+    let gone = run(&links, &["GET", "foo"]).await.unwrap_err();
+    assert!(matches!(gone, BrokerError::Unavailable(_)), "{gone}");
+    for key in ["bar", "hello"] {
+        assert_eq!(run(&links, &["GET", key]).await, Ok(bulk(key)));
+    }
+    cluster.nodes[2].restart().await;
+    let mut answer = run(&links, &["SET", "foo", "again"]).await;
+    for _ in 0..10 {
+        if answer.is_ok() {
+            break;
+        }
+        answer = run(&links, &["SET", "foo", "again"]).await;
+    }
+    assert_eq!(answer, Ok(ok()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_in_no_cluster_says_so() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start("").await;
+    let url = format!("redis+cluster://127.0.0.1:{}?timeout=300ms", server.port);
+    let links = Links::new(&RedisOptions::new(&url).unwrap()).unwrap();
+    let wrong = run(&links, &["GET", "foo"]).await.unwrap_err();
+    assert!(
+        wrong.to_string().contains("cluster support disabled"),
+        "{wrong}"
+    );
+}
