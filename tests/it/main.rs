@@ -23,6 +23,8 @@ mod life_cycle;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]
+mod redis_cuts;
+#[cfg(feature = "redis")]
 mod redis_harness;
 #[cfg(feature = "redis")]
 mod redis_load;

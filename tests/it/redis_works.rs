@@ -9,7 +9,8 @@ use celeriac::attempt::Attempt;
 use celeriac::client::Client;
 use celeriac::redis::{RedisBroker, RedisOptions};
 use celeriac::runtime::{Runtime, RuntimeOptions, fresh_worker_id};
-use celeriac_actors::ids::QueueName;
+use celeriac_actors::ids::{IncarnationId, QueueName};
+use celeriac_actors::lease::Incarnation;
 use celeriac_actors::ports::{Broker, Counters, QueueStatus};
 use celeriac_actors::producer::{EnqueueOptions, ProducerOptions};
 use serde::{Deserialize, Serialize};
@@ -217,4 +218,15 @@ pub(crate) async fn settled(broker: &dyn Broker) -> Counters {
 pub(crate) async fn status(broker: &dyn Broker) -> Option<QueueStatus> {
     let queues = broker.queues().await.ok()?;
     queues.into_iter().find(|status| status.queue == queue())
+}
+
+/// Makes a consumer's life.
+pub(crate) fn incarnation(worker: &str) -> Incarnation {
+    Incarnation {
+        id: IncarnationId::random(),
+        queue: queue(),
+        worker: worker.parse().unwrap(),
+        lane: 0,
+        lease: Duration::from_secs(10),
+    }
 }
