@@ -122,7 +122,7 @@ impl Links {
         }
     }
 
-    /// Sends a command to one server.
+    /// Sends a command without keys to one server.
     pub(super) async fn send_to(&self, node: &Node, command: &Cmd) -> Result<Value, Fault> {
         let call = Call {
             command,
@@ -130,7 +130,11 @@ impl Links {
             deadline: Instant::now() + self.timeout,
             if_failing: IfFailing::Wait,
         };
-        self.pool.send(node, call).await
+        let answer = self.pool.send(node, call).await;
+        if let Err(fault) = &answer {
+            self.topology.learn(&self.pool, node, Slot(0), fault);
+        }
+        answer
     }
 
     /// Returns every server that takes writes.
