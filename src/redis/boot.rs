@@ -139,6 +139,9 @@ fn unable(options: &RedisOptions, fault: Fault) -> OpenError {
         Class::Invalid if matches!(options.url.place, Place::Cluster(_)) => OpenError::Kind(
             format!("{text}: use redis:// for a server that is in no cluster"),
         ),
+        Class::Invalid if matches!(options.url.place, Place::Sentinel { .. }) => OpenError::Kind(
+            format!("{text}: is it a sentinel? Their port is 26379 as a rule"),
+        ),
         Class::Invalid => OpenError::Kind(text),
         _ => OpenError::Away(text),
     }

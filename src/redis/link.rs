@@ -53,6 +53,8 @@ struct Journey<'a> {
 
 /// Moves and detours of one call; more means that the servers do not agree with one another.
 const HOPS: u32 = 16;
+/// The longest pause before a server is looked up again when nobody knew one.
+const UNKNOWN: Duration = Duration::from_millis(100);
 
 impl Links {
     /// Prepares connections; opens none.
@@ -236,8 +238,19 @@ impl Journey<'_> {
             return Ok((node, true));
         }
         let links = self.links;
-        let node = links.topology.node(&links.pool, self.slot, self.deadline);
-        Ok((node.await?, false))
+        loop {
+            let node = links.topology.node(&links.pool, self.slot, self.deadline);
+            let fault = match node.await {
+                Ok(node) => return Ok((node, false)),
+                Err(fault) => fault,
+            };
+            let pause = jittered(UNKNOWN);
+            let lasting = !matches!(fault.class, Class::NotSent | Class::ClusterDown);
+            if lasting || Instant::now() + pause >= self.deadline {
+                return Err(fault);
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Decides whether to go on after a failure; waits before the next step where that is due.
@@ -247,7 +260,7 @@ impl Journey<'_> {
         let pause = match step {
             Step::GiveUp => return Err(fault),
             Step::Again => Duration::ZERO,
-            Step::Pause(most) => most.mul_f32(0.5 + rand::random::<f32>() / 2.0),
+            Step::Pause(most) => jittered(most),
             Step::Ask(to) => {
                 self.asked = Some(to);
                 Duration::ZERO
@@ -262,4 +275,9 @@ impl Journey<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns a pause of which chance takes away up to half.
+fn jittered(most: Duration) -> Duration {
+    most.mul_f32(0.5 + rand::random::<f32>() / 2.0)
 }
