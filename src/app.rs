@@ -1,12 +1,15 @@
 //! The program: which tasks it knows, what runs them, and the values they share.
 
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use actix::{Actor, Context};
 use celeriac_actors::attempt::Attempt;
 use celeriac_actors::context::AppState;
 use celeriac_actors::ids::TaskName;
 use celeriac_actors::policy::Policy;
+use celeriac_actors::ports::DeadLetters;
 use celeriac_actors::registry::{RegisterError, Registry};
 use celeriac_actors::task::{Task, TaskError};
 use celeriac_actors::workshop::{Factory, TaskActor};
@@ -29,7 +32,27 @@ use celeriac_actors::workshop::{Factory, TaskActor};
 pub struct App {
     registry: Registry,
     state: AppState,
+    dead_letters: DeadLettersHook,
     mistakes: Vec<RegisterError>,
+}
+
+/// What a program puts before the store of dead letters.
+#[derive(Default)]
+pub(crate) struct DeadLettersHook(Vec<Wrap>);
+
+type Wrap = Box<dyn FnOnce(Arc<dyn DeadLetters>) -> Arc<dyn DeadLetters> + Send>;
+
+impl DeadLettersHook {
+    /// Puts it before `store`.
+    pub(crate) fn before(self, store: Arc<dyn DeadLetters>) -> Arc<dyn DeadLetters> {
+        self.0.into_iter().fold(store, |store, wrap| wrap(store))
+    }
+}
+
+impl fmt::Debug for DeadLettersHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeadLettersHook({})", self.0.len())
+    }
 }
 
 /// What is wrong with a program, all of it.
@@ -80,6 +103,23 @@ impl App {
         self.note(registered)
     }
 
+    /// Puts something of its own before the store that the runtime copies dead letters to: to tell somebody of each, to
+    /// keep them elsewhere as well, or to fail on purpose in a test. What is put there later is reached first.
+    ///
+    /// It is called by the dead-letter actor, one of the runtime's own: a panic in it is a crash of that actor, and when
+    /// it goes on, the supervisor gives up and the process ends with 70. What cannot be done now is an error
+    /// ([`StoreError::Unavailable`](celeriac_actors::ports::StoreError::Unavailable)): it is tried again. A runtime
+    /// without a store does not call it, nor do the commands that read the store.
+    #[must_use]
+    pub fn dead_letters<S: DeadLetters>(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn DeadLetters>) -> S + Send + 'static,
+    ) -> Self {
+        let wrap = move |store| Arc::new(wrap(store)) as Arc<dyn DeadLetters>;
+        self.dead_letters.0.push(Box::new(wrap));
+        self
+    }
+
     /// Returns the kinds of tasks it knows.
     #[must_use]
     pub fn registry(&self) -> &Registry {
@@ -107,9 +147,9 @@ impl App {
     }
 
     /// Takes it apart for the runtime.
-    pub(crate) fn into_parts(self) -> Result<(Registry, AppState), AppError> {
+    pub(crate) fn into_parts(self) -> Result<(Registry, AppState, DeadLettersHook), AppError> {
         self.check()?;
-        Ok((self.registry, self.state))
+        Ok((self.registry, self.state, self.dead_letters))
     }
 
     fn note(mut self, registered: Result<(), RegisterError>) -> Self {

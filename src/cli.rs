@@ -15,6 +15,7 @@ mod init;
 mod migrate;
 mod output;
 mod queues;
+mod rights;
 mod run;
 mod search;
 mod session;
@@ -128,10 +129,11 @@ where
     T: Into<OsString> + Clone,
 {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let wants_json = wants_json(&arguments);
     let program = completions::program(arguments.first().map(OsString::as_os_str));
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, wants_json),
     };
     let json = cli.global.json;
     match dispatch(cli, &program, define(App::new())) {
@@ -141,8 +143,17 @@ where
     }
 }
 
+/// Returns whether the caller reads JSON, before it is known whether anything else he says is right.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let mut flags = arguments.iter().take_while(|argument| *argument != "--");
+    flags.any(|argument| argument == "--json")
+}
+
 /// Help and version are no mistakes; everything else that clap refuses is one of usage.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    if json && error.use_stderr() {
+        return Failure::usage(first_words(error)).report(json);
+    }
     // Nothing is left to do when even that cannot be written.
     let _unwritten = error.print();
     if error.use_stderr() {
@@ -150,6 +161,21 @@ fn usage(error: &clap::Error) -> ExitCode {
     } else {
         Exit::Ok.into()
     }
+}
+
+/// Returns what clap complains about, without the usage and the pointers to the help behind it.
+fn first_words(error: &clap::Error) -> String {
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+
+    if let DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand = error.kind() {
+        return "a command is missing; `--help` names them".to_owned();
+    }
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let behind = ["\n\nUsage:", "\n\nFor more information"];
+    let ends = behind.iter().filter_map(|start| text.find(start));
+    let text = &text[..ends.min().unwrap_or(text.len())];
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {

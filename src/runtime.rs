@@ -223,7 +223,7 @@ impl Runtime {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
-        let (registry, state) = app.into_parts()?;
+        let (registry, state, dead_letters) = app.into_parts()?;
         let producer_options = ProducerOptions {
             routes: options.routes.clone(),
             limits: options.limits,
@@ -248,7 +248,10 @@ impl Runtime {
         let quiet = Arc::new(watch::Sender::new(false));
         let parts = TreeParts {
             broker: Arc::clone(&options.broker),
-            store: options.store.clone(),
+            store: options
+                .store
+                .clone()
+                .map(|store| dead_letters.before(store)),
             registry,
             observer: options.observer.clone(),
             describe: Some(describe(&options, &seen, &quiet)),

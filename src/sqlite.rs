@@ -33,11 +33,14 @@ mod port;
 mod queue;
 mod reader;
 mod reads;
+mod room;
 mod scan;
 mod schema;
 mod sql;
 mod steps;
 mod syncer;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod writer;
 
@@ -49,7 +52,6 @@ use std::time::Duration;
 
 use celeriac_actors::ports::BrokerError;
 use celeriac_actors::time::Clock;
-use tokio::sync::Semaphore;
 
 pub use self::exam::Exam;
 pub use self::options::{OpenError, SqliteOptions};
@@ -62,15 +64,14 @@ use self::job::{Call, Reply};
 use self::keeper::{Keeper, Keeping};
 use self::place::Place;
 use self::reader::Reader;
+use self::room::{Room, Rooms};
 use self::schema::Role;
 use self::sql::Db;
 use self::steps::Step;
-use self::syncer::Syncer;
+use self::syncer::{SyncLog, Syncer};
 use self::tx::Context;
 use self::writer::{Order, Writer};
 
-/// The most steps and looks under way at once; further callers wait.
-const UNDER_WAY: usize = 1_024;
 /// How long closing waits for the threads to finish.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -82,7 +83,7 @@ pub struct SqliteBroker {
     clock: Arc<dyn Clock>,
     power_safe: bool,
     board: Arc<Board>,
-    room: Arc<Semaphore>,
+    rooms: Rooms,
     writer: SyncSender<Order>,
     /// `None` while it is dropped.
     reader: Option<Reader>,
@@ -99,11 +100,16 @@ impl SqliteBroker {
     /// # Errors
     /// [`OpenError`] says what to do about it.
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+        Self::open_syncing(options, Box::new(std::fs::File::sync_data))
+    }
+
+    /// Opens it with something that makes its log safe.
+    fn open_syncing(options: SqliteOptions, sync: SyncLog) -> Result<Self, OpenError> {
         let (place, warnings) = Place::prepare(&options.directory)?;
         let db = schema::establish(&place, &options)?;
         let failed = OpenError::directory(place.root());
         let alive = claim(&place, &options)?;
-        let threads = Threads::start(&place, &options, db);
+        let threads = Threads::start(&place, &options, db, sync);
         let (threads, parts) = threads.map_err(|error| match error {
             StartError::Open(error) => error,
             StartError::Io(error) => failed(error),
@@ -112,7 +118,7 @@ impl SqliteBroker {
             clock: Arc::clone(&options.clock),
             power_safe: options.power_safe,
             board: parts.board,
-            room: Arc::new(Semaphore::new(UNDER_WAY)),
+            rooms: Rooms::default(),
             writer: parts.writer,
             reader: Some(parts.reader),
             keeping: parts.keeping,
@@ -143,8 +149,15 @@ impl SqliteBroker {
     where
         S::Reply: std::fmt::Debug,
     {
-        let room = Arc::clone(&self.room).acquire_owned().await;
-        let permit = room.map_err(|_| closed())?;
+        self.write_from(&self.rooms.keeping, step).await
+    }
+
+    /// Has a step carried out by the writer, for one of those who wait in `room`.
+    async fn write_from<S: Step>(&self, room: &Room, step: S) -> Reply<S::Reply>
+    where
+        S::Reply: std::fmt::Debug,
+    {
+        let permit = room.enter().await?;
         self.keeping.ensure_present()?;
         let (call, reply) = Call::new(step, permit);
         let sent = self.writer.try_send(Order::Run(Box::new(call)));
@@ -157,8 +170,7 @@ impl SqliteBroker {
         &self,
         look: impl FnOnce(&mut Db) -> Result<T, StepError> + Send + 'static,
     ) -> Reply<T> {
-        let room = Arc::clone(&self.room).acquire_owned().await;
-        let permit = room.map_err(|_| closed())?;
+        let permit = self.rooms.looking.enter().await?;
         self.keeping.ensure_present()?;
         let reader = self.reader.as_ref().ok_or_else(closed)?;
         reader.look(permit, look).await
@@ -233,6 +245,7 @@ impl Threads {
         place: &Place,
         options: &SqliteOptions,
         db: Db,
+        sync: SyncLog,
     ) -> Result<(Vec<JoinHandle<()>>, Self), StartError> {
         let board = Arc::new(Board::default());
         let keeping = Arc::new(Keeping::default());
@@ -240,7 +253,8 @@ impl Threads {
         let bell = Bell::hang(&place.bells())?;
         let stop = bell.stop()?;
         let ringer = Ringer::new(&place.bells(), bell.name())?;
-        let (reader, reading) = Reader::spawn(schema::connect(place, Role::Read)?, UNDER_WAY)?;
+        let looking = schema::connect(place, Role::Read)?;
+        let (reader, reading) = Reader::spawn(looking, room::OF_EACH_KIND)?;
         let keeper = Keeper {
             db: schema::connect(place, Role::Keep)?,
             place: place.clone(),
@@ -252,7 +266,7 @@ impl Threads {
         let mut threads = Vec::new();
         let mut syncer = None;
         if options.power_safe {
-            let (started, syncing) = Syncer::spawn(place)?;
+            let (started, syncing) = Syncer::spawn(place, room::STEPS, sync)?;
             syncer = Some(started);
             threads.push(syncing);
         }
@@ -275,7 +289,7 @@ impl Threads {
             relieved: None,
         };
         // One place more than steps may be under way: for the order to stop.
-        let (writer, writing) = writer::spawn(writer, UNDER_WAY + 1)?;
+        let (writer, writing) = writer::spawn(writer, room::STEPS + 1)?;
         // The writer ends first, then the syncer that it feeds.
         threads.insert(0, writing);
         threads.extend([keeper.spawn()?, ringing, reading]);

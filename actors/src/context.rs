@@ -5,6 +5,7 @@
 
 use std::any::type_name;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -305,7 +306,8 @@ impl AttemptContext {
     /// [`BlockingError`] when the work panicked or no thread could be had.
     ///
     /// # Cancel safety
-    /// Work that has begun goes on when the future is dropped; the attempt then counts as running until it ends.
+    /// Work that has begun goes on when the future is dropped. When the runtime dropped it before its hard limit, the task
+    /// is not given back until the work has ended, unless the process ends; [`is_cancelled`](Self::is_cancelled) says so.
     pub async fn blocking<T, F>(&self, work: F) -> Result<T, BlockingError>
     where
         T: Send + 'static,
@@ -339,7 +341,9 @@ impl BlockingMark {
 
 impl Drop for BlockingMark {
     fn drop(&mut self) {
-        self.0.inner.blocking.fetch_sub(1, Ordering::AcqRel);
+        if self.0.inner.blocking.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.inner.waker.wake();
+        }
     }
 }
 
@@ -416,6 +420,20 @@ impl AttemptContext {
     /// Returns whether blocking work of it runs or waits, even if its future was dropped.
     pub(crate) fn is_blocking(&self) -> bool {
         self.inner.blocking.load(Ordering::Acquire) > 0
+    }
+
+    /// Completes when no blocking work of it runs or waits. For who polls the attempt, once its future was dropped.
+    pub(crate) async fn unblocked(&self) {
+        poll_fn(|cx| {
+            // Registered before it looks, so that work which ends in between is not missed.
+            self.inner.waker.register(cx.waker());
+            if self.is_blocking() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
     }
 
     /// Keeps the right to be the one suspect that runs, until the attempt has ended or was taken from its thread.

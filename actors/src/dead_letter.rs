@@ -18,7 +18,7 @@ use crate::copy::{CopyError, copy_dead};
 use crate::frame::FrameLimits;
 use crate::line::Link;
 use crate::messages::DeadArrived;
-use crate::outage::Outage;
+use crate::outage::{Access, Outage};
 use crate::ports::{DeadFilter, DeadLetters, DeadStatus};
 use crate::revival::{ReviveError, finish};
 
@@ -74,16 +74,23 @@ impl DeadLetter {
         let mut failures = 0;
         let mut swept = None::<Instant>;
         loop {
-            if swept.is_none_or(|at| at.elapsed() >= REVIVALS) {
+            if swept.is_none_or(|at| at.elapsed() >= REVIVALS) && self.finish_revivals().await {
                 swept = Some(Instant::now());
-                self.finish_revivals().await;
             }
             let began = Instant::now();
             let (broker, store) = (&*self.link.broker, &*self.store);
             match copy_dead(broker, store, &self.limits, STEP).await {
                 Ok(copied) => {
-                    self.link.outage.answered(began);
-                    self.outage.answered(began);
+                    let proved = if copied > 0 {
+                        Access::Write
+                    } else {
+                        Access::Read
+                    };
+                    self.link.outage.answered(began, proved);
+                    // Where nothing is left of what it did not take here, it took that from another process.
+                    if copied > 0 || self.outage.needs_a_write() {
+                        self.outage.answered(began, Access::Write);
+                    }
                     failures = 0;
                     if copied < STEP as usize {
                         let _either = timeout(NET, self.nudge.notified()).await;
@@ -91,8 +98,12 @@ impl DeadLetter {
                 }
                 Err(error) => {
                     match &error {
-                        CopyError::Broker(error) => self.link.outage.failed(began, error),
-                        CopyError::Store(error) => self.outage.failed(began, error),
+                        CopyError::Broker(error) => {
+                            self.link.outage.failed(began, Access::Write, error);
+                        }
+                        CopyError::Store(error) => {
+                            self.outage.failed(began, Access::Write, error);
+                        }
                     }
                     failures += 1;
                     let delay = backoff.delay(failures, &mut rand::rng());
@@ -102,8 +113,9 @@ impl DeadLetter {
         }
     }
 
-    /// Finishes what a crash left between the decision to revive and its enqueue.
-    async fn finish_revivals(&self) {
+    /// Finishes what a crash left between the decision to revive and its enqueue. Returns whether the store was there
+    /// to tell.
+    async fn finish_revivals(&self) -> bool {
         let filter = DeadFilter {
             status: Some(DeadStatus::Reviving),
             ..DeadFilter::default()
@@ -111,17 +123,22 @@ impl DeadLetter {
         let began = Instant::now();
         let page = match self.store.list(&filter, None, STEP).await {
             Ok(page) => page,
-            Err(error) => return self.outage.failed(began, &error),
+            Err(error) => {
+                self.outage.failed(began, Access::Read, &error);
+                return false;
+            }
         };
+        self.outage.answered(began, Access::Read);
         for letter in page.letters {
             match finish(&letter, &*self.store, &self.link.broker).await {
                 Ok(_) => info!(self.log, "finished a revival"; "dead_letter" => %letter.id),
-                Err(ReviveError::Broker(error)) if error.is_outage() => return,
-                Err(ReviveError::Store(error)) if error.is_outage() => return,
+                Err(ReviveError::Broker(error)) if error.is_outage() => break,
+                Err(ReviveError::Store(error)) if error.is_outage() => break,
                 Err(error) => warn!(self.log, "cannot finish a revival";
                     "dead_letter" => %letter.id, "error" => %error),
             }
         }
+        true
     }
 }
 

@@ -120,7 +120,10 @@ impl Future for Flight {
 impl Drop for Flight {
     /// A consumer that ends drops its flights: what the task's destructors throw must not end the lane's thread.
     fn drop(&mut self) {
-        self.context.leave_gate();
+        if !self.context.is_blocking() {
+            // Else it is still the one suspect that runs, until its delivery leaves the table.
+            self.context.leave_gate();
+        }
         let body = self.body.take();
         if body.is_some() {
             // Nobody is left to tell; the hook has recorded nothing outside of the guard.

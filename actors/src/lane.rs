@@ -154,6 +154,12 @@ impl Board {
         lock(&self.gauges).clone()
     }
 
+    /// Returns whether anything is held for a consumer that is gone.
+    pub(crate) fn is_anything_left(&self) -> bool {
+        let mut tables = self.gauges().into_iter().flat_map(|gauge| gauge.tables());
+        tables.any(|table| table.is_orphaned())
+    }
+
     /// Forgets a retired thread that holds nothing any more.
     pub(crate) fn forget(&self, gauge: &Arc<LaneGauge>) {
         lock(&self.gauges).retain(|other| !Arc::ptr_eq(other, gauge));
@@ -242,6 +248,11 @@ impl LaneSeat {
             .gauge()
             .ok_or_else(|| io::Error::other("the lane has no thread"))?;
         Ok(gauge.arbiter.clone())
+    }
+
+    /// Returns whether the lane has a thread that answers.
+    pub(crate) fn answers(&self) -> bool {
+        self.gauge().is_some_and(|gauge| !gauge.is_blocked())
     }
 
     /// Returns whether the lane's thread answers and no attempt is being polled on it at this instant.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::backoff::Backoff;
 use crate::ids::{IncarnationId, QueueName, TaskId, WorkerId};
 use crate::lease::{ExchangeCall, Exchanged, Incarnation, Settlement};
-use crate::outage::Outage;
+use crate::outage::{Access, Outage};
 use crate::ports::{Broker, BrokerError};
 use crate::table::AttemptTable;
 
@@ -37,8 +37,32 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Makes a call again and again while the broker is away or refuses.
-    pub(crate) async fn insist<T, F, R>(&self, mut call: F) -> Result<T, BrokerError>
+    /// Makes a call that writes again and again while the broker is away or refuses.
+    pub(crate) async fn insist<T, F, R>(&self, call: F) -> Result<T, BrokerError>
+    where
+        F: FnMut() -> R,
+        R: Future<Output = Result<T, BrokerError>>,
+    {
+        self.repeat(Access::Write, call, |_| true).await
+    }
+
+    /// Makes a call that reads again and again while the broker is away.
+    pub(crate) async fn ask<T, F, R>(&self, call: F) -> Result<T, BrokerError>
+    where
+        F: FnMut() -> R,
+        R: Future<Output = Result<T, BrokerError>>,
+    {
+        self.repeat(Access::Read, call, |_| false).await
+    }
+
+    /// Makes a call again and again while the broker is away or refuses. `wrote` tells from a reply whether it has
+    /// written something: an empty step may succeed where nothing can be written.
+    pub(crate) async fn repeat<T, F, R>(
+        &self,
+        access: Access,
+        mut call: F,
+        wrote: impl Fn(&T) -> bool,
+    ) -> Result<T, BrokerError>
     where
         F: FnMut() -> R,
         R: Future<Output = Result<T, BrokerError>>,
@@ -48,9 +72,15 @@ impl Link {
         loop {
             let began = Instant::now();
             match call().await {
-                Err(error) if error.is_outage() => self.outage.failed(began, &error),
+                Err(error) if error.is_outage() => self.outage.failed(began, access, &error),
                 answer => {
-                    self.outage.answered(began);
+                    let has_written = answer.as_ref().is_ok_and(&wrote);
+                    let proved = if has_written {
+                        Access::Write
+                    } else {
+                        Access::Read
+                    };
+                    self.outage.answered(began, proved);
                     return answer;
                 }
             }
@@ -129,7 +159,7 @@ impl Line {
     ) -> LocalBoxFuture<'static, Answer> {
         let (link, queue) = (link.clone(), self.incarnation.queue.clone());
         Box::pin(async move {
-            let revoked = link.insist(|| link.broker.revocations(&queue)).await;
+            let revoked = link.ask(|| link.broker.revocations(&queue)).await;
             Answer::Revocations(reply, revoked)
         })
     }

@@ -21,14 +21,17 @@ use crate::consumer::{ConsumerSetup, Control, GatePass, Mode};
 use crate::context::{Abort, AttemptContext, Job};
 use crate::flight::{Flight, Landed};
 use crate::ids::TaskId;
-use crate::lease::{MAX_BATCH, Outcome};
+use crate::lease::MAX_BATCH;
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
 use crate::registry::Kind;
 use crate::runner::AttemptEnd;
 
+use leaving::Over;
+
 mod landing;
+mod leaving;
 mod replies;
 
 /// How many attempts may end before the loop returns to its other duties and lets others have the thread: the actors it
@@ -69,7 +72,7 @@ pub(crate) struct Pump {
     seat: Seat,
     pending: Option<LocalBoxFuture<'static, Answer>>,
     open: bool,
-    closed: bool,
+    over: Option<Over>,
     /// Whether the queue may have ready tasks that were not fetched.
     hungry: bool,
     /// Whether a look was asked for while a call was outstanding: its reply may be older than what there is to see.
@@ -79,8 +82,8 @@ pub(crate) struct Pump {
     waiting: VecDeque<Ready>,
     suspects: VecDeque<Ready>,
     flights: FuturesUnordered<Flight>,
-    /// Aborted, but their blocking work still runs: given back last.
-    lingering: Vec<u64>,
+    /// Undone, but their blocking work still runs: given back when that has ended.
+    lingering: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
     revoked: HashSet<TaskId>,
     revocations: u64,
     landed_since_call: usize,
@@ -93,6 +96,11 @@ impl Drop for Pump {
     fn drop(&mut self) {
         // First, so that nothing of a task is left when somebody else may have it.
         self.flights.clear();
+        self.lingering.clear();
+        for (_, context) in self.line.table.running() {
+            // Blocking work goes on, and may ask whether it should.
+            context.abort(Abort::Released);
+        }
         self.line.table.confiscate();
         self.line.table.orphan();
         self.setup.watch.notify_one();
@@ -112,14 +120,14 @@ impl Pump {
             setup,
             control,
             open: false,
-            closed: false,
+            over: None,
             hungry: true,
             look_again: false,
             gate_shut: false,
             waiting: VecDeque::new(),
             suspects: VecDeque::new(),
             flights: FuturesUnordered::new(),
-            lingering: Vec::new(),
+            lingering: FuturesUnordered::new(),
             revoked: HashSet::new(),
             revocations: 0,
             landed_since_call: 0,
@@ -135,8 +143,10 @@ impl Pump {
             self.heed_control();
             self.launch();
             self.call();
-            if self.closed {
-                self.setup.gauge.remove_table(&self.line.table);
+            if let Some(over) = self.over {
+                if matches!(over, Over::Closed) {
+                    self.setup.gauge.remove_table(&self.line.table);
+                }
                 return PumpExit::Drained;
             }
             let step = self.next_step().await;
@@ -157,6 +167,7 @@ impl Pump {
         let Self {
             pending,
             flights,
+            lingering,
             control,
             seat,
             setup,
@@ -173,6 +184,7 @@ impl Pump {
             biased;
             answer = answer => Step::Answer(answer),
             Some(landed) = flights.next(), if !flights.is_empty() => Step::Landed(landed),
+            Some(landed) = lingering.next(), if !lingering.is_empty() => Step::Landed(landed),
             () = control.changed() => Step::Nudge,
             () = seat.available() => Step::Nudge,
             () = setup.gate.changed(), if *gate_shut => Step::Nudge,
@@ -225,15 +237,6 @@ impl Pump {
                 }
             }
         }
-    }
-
-    fn give_back_unstarted(&mut self) {
-        for Ready { tag, .. } in self.waiting.drain(..).chain(self.suspects.drain(..)) {
-            if self.line.table.finish(tag) {
-                self.line.table.settle(tag, Outcome::release());
-            }
-        }
-        self.seat.unreserve(self.seat.reserved());
     }
 
     /// Starts waiting jobs as far as there are permits.
@@ -326,35 +329,6 @@ impl Pump {
             return;
         }
         self.exchange(want);
-    }
-
-    /// Settles the rest, and closes the incarnation when nothing is left.
-    fn call_for_the_last_time(&mut self) {
-        self.seat.release(self.idle_permits());
-        self.seat.stop_waiting();
-        if !self.open && self.flights.is_empty() {
-            // It holds nothing. Whether an opening that is under way happens is left to rescue.
-            self.pending = None;
-            self.closed = true;
-            return;
-        }
-        if self.pending.is_some() || !self.open {
-            return;
-        }
-        if self.line.table.has_finished() {
-            return self.exchange(0);
-        }
-        if !self.flights.is_empty() {
-            return;
-        }
-        for tag in std::mem::take(&mut self.lingering) {
-            self.line.table.settle(tag, Outcome::release());
-        }
-        if self.line.table.has_finished() {
-            self.exchange(0);
-        } else {
-            self.pending = Some(self.line.close(&self.setup.link));
-        }
     }
 
     fn exchange(&mut self, want: u32) {

@@ -17,6 +17,7 @@ use crate::ids::QueueName;
 use crate::lease::MAX_BATCH;
 use crate::line::Link;
 use crate::messages::DueChanged;
+use crate::outage::Access;
 use crate::ports::BrokerError;
 
 /// The longest time between two looks.
@@ -80,7 +81,11 @@ async fn promote_all(link: &Link, queues: &[QueueName]) -> Result<Duration, Brok
     let mut sleep = LONGEST_SLEEP;
     while let Some(queue) = left.pop_front() {
         let promoted = link
-            .insist(|| link.broker.promote_due(queue, MAX_BATCH))
+            .repeat(
+                Access::Write,
+                || link.broker.promote_due(queue, MAX_BATCH),
+                |promoted| promoted.moved > 0,
+            )
             .await?;
         match promoted.next_due {
             Some(due) if due <= promoted.now => left.push_back(queue),

@@ -8,17 +8,17 @@
 //! ```
 //!
 //! Task actors have a supervisor of their own below the lane: one that crashes is rebuilt alone, while a lost thread
-//! takes everything behind it along.
+//! takes everything behind it along. When `services` or `work` gives up, the whole tree does at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
-use crate::child::{Environment, ExitReason, Strategy, TreeNode};
+use crate::child::{Environment, ExitReason, Strategy, SupervisorSpec, TreeNode};
 use crate::context::WorkerContext;
 use crate::events::Observer;
 use crate::herald::Describe;
@@ -61,7 +61,8 @@ pub struct TreeOptions {
     pub blocked_deadline: Duration,
     /// How many blocked threads a lane may leave behind before the process asks to be replaced. Default 1.
     pub max_stuck_lanes: usize,
-    /// How many crashes of our own actors are accepted before the process gives up.
+    /// How many crashes of our own actors are accepted before their supervisor gives up: one more of a service ends the
+    /// process; one more below a lane gives that lane a fresh start, which is accepted as often in turn.
     pub limit: Limit,
     /// The waits between restarts.
     pub backoff: Backoff,
@@ -132,6 +133,8 @@ pub struct Tree {
     store: Arc<Outage>,
     recycle: watch::Receiver<bool>,
     quiet: Arc<AtomicBool>,
+    grace_over: Arc<AtomicBool>,
+    watch: Arc<Notify>,
     supervisors: BTreeMap<String, Ref<RestartChild>>,
 }
 
@@ -150,8 +153,9 @@ impl Tree {
             .fold(builder.supervisor(Strategy::OneForOne), |work, lane| {
                 work.child(lane.spec.clone())
             });
-        let root = builder
-            .supervisor(Strategy::OneForOne)
+        // One of its two has crashed as often as is accepted by then: beginning anew below would only multiply that.
+        let at_once = Limit::new(0, builder.options.limit.within);
+        let root = SupervisorSpec::new(Strategy::OneForOne, at_once)
             .child(builder.nested("services", services))
             .child(builder.nested("work", work));
         let consumers = || lanes.iter().flat_map(|lane| lane.consumers.iter());
@@ -165,6 +169,8 @@ impl Tree {
             store: builder.store_outage,
             recycle,
             quiet: builder.quiet,
+            grace_over: builder.grace_over,
+            watch: builder.watch,
             supervisors: builder.supervisors.into_inner(),
         }
     }
@@ -224,14 +230,32 @@ impl Tree {
 
     /// Drops what still runs and gives it back, uncounted, for at most `limit`.
     pub async fn give_back(&self, limit: Duration) {
-        self.quiet.store(true, Ordering::Release);
+        self.end_grace();
         let all = self
             .give_backs
             .iter()
             .map(|give_back| give_back.send(GiveBack));
-        let all = futures_util::future::join_all(all);
+        let all = async {
+            futures_util::future::join_all(all).await;
+            self.settle_what_is_left().await;
+        };
         // A consumer on a blocked thread cannot answer; rescue finds what it holds.
         let _in_time = tokio::time::timeout(limit, all).await;
+    }
+
+    /// Says that the process ends: what still runs is given back, blocking work last.
+    fn end_grace(&self) {
+        self.quiet.store(true, Ordering::Release);
+        self.grace_over.store(true, Ordering::Release);
+        self.watch.notify_one();
+    }
+
+    /// Waits until the watchdog has given back what consumers left before.
+    async fn settle_what_is_left(&self) {
+        while self.board.is_anything_left() {
+            self.watch.notify_one();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Restarts a child, named by its path below the root, such as `work/lane-0/consumer-default`. Not a crash: counts
@@ -246,8 +270,9 @@ impl Tree {
         matches!(supervisor.send(RestartChild(name.into())).await, Ok(Ok(())))
     }
 
-    /// Stops the whole tree in reverse order of its start.
+    /// Stops the whole tree in reverse order of its start; what still runs is given back.
     pub async fn stop(&self) -> ExitReason {
+        self.end_grace();
         self.root.stop().await
     }
 }

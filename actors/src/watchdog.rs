@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
@@ -21,6 +22,7 @@ use crate::lane::Board;
 use crate::lease::MAX_BATCH;
 use crate::line::Link;
 use crate::messages::{Look, LookAt};
+use crate::outage::Access;
 use crate::permits::Permits;
 use crate::reference::Ref;
 use crate::registry::Registry;
@@ -51,6 +53,8 @@ pub(crate) struct WatchdogSetup {
     pub(crate) blocked_deadline: Duration,
     /// Rung by a consumer that started an attempt with a short limit, and by one that ends.
     pub(crate) watch: Arc<Notify>,
+    /// Blocking work that consumers left is waited for no more: the process ends.
+    pub(crate) grace_over: Arc<AtomicBool>,
     /// Set when the process should be replaced.
     pub(crate) recycle: watch::Sender<bool>,
 }
@@ -125,9 +129,17 @@ impl Duty {
         let WatchdogSetup { link, lease, .. } = &*self.setup;
         let began = Instant::now();
         let gone = match timeout(*lease / 4, link.broker.renew(queue, &ids)).await {
-            Ok(Ok(gone)) => gone,
-            Ok(Err(error)) => return link.outage.failed(began, &error),
-            Err(_) => return link.outage.failed(began, &"no answer to a renewal in time"),
+            Ok(Ok(gone)) => {
+                if gone.len() < ids.len() {
+                    link.outage.answered(began, Access::Write);
+                }
+                gone
+            }
+            Ok(Err(error)) => return link.outage.failed(began, Access::Write, &error),
+            Err(_) => {
+                let why = "no answer to a renewal in time";
+                return link.outage.failed(began, Access::Write, why);
+            }
         };
         for table in tables.iter().filter(|t| gone.contains(&t.incarnation)) {
             if table.set_gone() {
@@ -176,7 +188,7 @@ impl Duty {
             match self.setup.link.broker.housekeep(MAX_BATCH).await {
                 Ok(0) => return,
                 Ok(_) => tokio::task::yield_now().await,
-                Err(error) => return self.setup.link.outage.failed(began, &error),
+                Err(error) => return self.setup.link.outage.failed(began, Access::Write, &error),
             }
         }
     }
@@ -186,7 +198,7 @@ impl Duty {
             let began = Instant::now();
             let swept = match self.setup.link.broker.sweep(queue, MAX_BATCH).await {
                 Ok(swept) => swept,
-                Err(error) => return self.setup.link.outage.failed(began, &error),
+                Err(error) => return self.setup.link.outage.failed(began, Access::Write, &error),
             };
             for closed in &swept.closed {
                 warn!(self.log, "closed a lost incarnation"; "queue" => %queue,

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Global;
 use super::exit::{Exit, Failure};
 use super::output::{self, counted};
+use super::rights::is_there;
 use super::session::{Session, open_failure, operator};
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -120,7 +121,7 @@ async fn status(session: &Session) -> Result<Exit, Failure> {
     }
     // Looking must not make the file.
     if let StoreTarget::Sqlite { file } = &session.config.store.target
-        && !file.exists()
+        && !is_there(file)?
     {
         say(
             session,
@@ -145,7 +146,7 @@ async fn status(session: &Session) -> Result<Exit, Failure> {
 
 async fn rollback(session: &Session, yes: bool) -> Result<Exit, Failure> {
     if let StoreTarget::Sqlite { file } = &session.config.store.target
-        && !file.exists()
+        && !is_there(file)?
     {
         let text = format!("there is no store at {}: nothing to undo", file.display());
         return Err(Failure::usage(text));

@@ -30,6 +30,10 @@ const ECHO: Duration = Duration::from_millis(50);
 /// How often `--burst` looks whether everything is done.
 const BURST_LOOK: Duration = Duration::from_millis(100);
 
+/// What to do about a supervisor that gave up.
+const ADVICE: &str = "what it held was given back: start the process again; if it ends like this again, the crashes above \
+    (with RUST_BACKTRACE=1) say where";
+
 /// Runs tasks until told to stop.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
@@ -212,10 +216,10 @@ async fn live(
             Ok(Exit::Recycle)
         }
         runtime::Exit::GaveUp(reason) => {
-            error!(log, "the supervisor gave up"; "reason" => &reason);
+            error!(log, "the supervisor gave up"; "reason" => &reason, "advice" => ADVICE);
             Err(Failure::new(
                 Exit::GaveUp,
-                anyhow::anyhow!("the supervisor gave up: {reason}"),
+                anyhow::anyhow!("the supervisor gave up: {reason}; {ADVICE}"),
             ))
         }
     }

@@ -14,6 +14,7 @@ use celeriac_actors::producer::ProducerOptions;
 use celeriac_actors::time::Clock as _;
 
 use super::exit::{Exit, Failure};
+use super::rights::{advice, is_there};
 use super::{Global, output};
 use crate::app::App;
 use crate::client::Client;
@@ -109,7 +110,7 @@ impl Session {
     /// Opens the broker as a client, but makes no new one where none is.
     pub(crate) fn existing_broker(&self) -> Result<Arc<dyn Broker>, Failure> {
         match &self.config.broker {
-            BrokerTarget::Embedded { dir } if !dir.join("broker.db").exists() => {
+            BrokerTarget::Embedded { dir } if !is_there(&dir.join("broker.db"))? => {
                 Err(Failure::unavailable(anyhow::anyhow!(
                     "there is no broker in {}: `celeriac run` makes it; is the data directory right?",
                     dir.display()
@@ -203,10 +204,14 @@ impl Away for StoreError {
 
 /// Returns who gives the command, as `user@host`.
 pub(crate) fn operator() -> String {
-    let uid = rustix::process::getuid().as_raw();
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let user = name_of(uid, &users).map_or_else(|| format!("uid {uid}"), ToOwned::to_owned);
+    let user = user_name(rustix::process::getuid().as_raw());
     format!("{user}@{}", crate::runtime::host_name())
+}
+
+/// Returns the name of a user, or the number where it has none.
+pub(crate) fn user_name(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_of(uid, &users).map_or_else(|| format!("uid {uid}"), ToOwned::to_owned)
 }
 
 /// Finds the name of a user in the text of a passwd file.
@@ -257,7 +262,15 @@ pub(crate) fn open_failure(error: OpenError) -> Failure {
         OpenError::Directory { .. } | OpenError::Sqlite { .. } => Exit::Unavailable,
         _ => Exit::Usage,
     };
-    Failure::new(exit, error)
+    let advice = match &error {
+        OpenError::Directory { path, cause } => advice(path, cause),
+        _ => String::new(),
+    };
+    if advice.is_empty() {
+        Failure::new(exit, error)
+    } else {
+        Failure::new(exit, anyhow::anyhow!("{error}{advice}"))
+    }
 }
 
 #[cfg(test)]

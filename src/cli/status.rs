@@ -9,6 +9,7 @@ use super::exit::{Exit, Failure};
 use super::queues::{self, Audit};
 use super::session::Session;
 use super::text::{span, when};
+use super::when::to_the_second;
 use super::workers::{self, Worker};
 use super::{Global, output};
 use crate::app::App;
@@ -88,10 +89,16 @@ impl Status {
             let names: Vec<&str> = record.queues.iter().map(|queue| queue.as_str()).collect();
             vec![
                 record.worker.to_string(),
-                worker.state().to_owned(),
-                span(now.since(record.started_at)),
+                match worker.silent_since() {
+                    Some(at) => format!("silent since {}", to_the_second(at)),
+                    None => worker.state().to_owned(),
+                },
+                span(worker.up(now)),
                 when(record.seen_at, now),
-                format!("{}/{}", worker.running(), record.concurrency),
+                match worker.silent_since() {
+                    Some(_) => "-".to_owned(),
+                    None => format!("{}/{}", worker.running(), record.concurrency),
+                },
                 names.join(","),
             ]
         };

@@ -5,7 +5,7 @@ mod view;
 use std::ops::ControlFlow;
 
 use celeriac_actors::frame::FrameLimits;
-use celeriac_actors::ids::{QueueName, TaskId};
+use celeriac_actors::ids::{BurialId, QueueName, TaskId};
 use celeriac_actors::lease::{DeadTask, FinalRecord, MAX_BATCH};
 use celeriac_actors::letters::letter_from;
 use celeriac_actors::ports::{
@@ -47,12 +47,7 @@ pub(crate) struct ShowArgs {
 
 pub(crate) fn run(command: &TaskCommand, global: &Global, app: &App) -> Result<Exit, Failure> {
     let TaskCommand::Show(args) = command;
-    let id: TaskId = args.id.parse().map_err(|error| {
-        Failure::usage(format!(
-            "`{}` is no id of a task: {error}",
-            brief(&args.id, 60)
-        ))
-    })?;
+    let id = read_id(&args.id).map_err(Failure::usage)?;
     let session = Session::open(global, app, &[])?;
     if let Some(queue) = &args.queue {
         known_queue(&session.config, queue).map_err(Failure::usage)?;
@@ -86,6 +81,20 @@ pub(crate) fn run(command: &TaskCommand, global: &Global, app: &App) -> Result<E
         ));
     }
     Ok(Exit::Ok)
+}
+
+/// Reads the id of a task; that of a dead letter is another one's argument.
+fn read_id(text: &str) -> Result<TaskId, String> {
+    text.parse().map_err(|error| {
+        let typed = brief(text, 60);
+        match text.trim().parse::<BurialId>() {
+            Ok(letter) => format!(
+                "`{typed}` is the id of a dead letter: `dead show {letter}` shows it, `task show {}` its task",
+                letter.task
+            ),
+            Err(_) => format!("`{typed}` is no id of a task: {error}"),
+        }
+    })
 }
 
 /// What was found of a task.

@@ -1,5 +1,7 @@
 //! The workers of a broker as commands see them: their records, with the detail taken apart.
 
+use std::time::Duration;
+
 use celeriac_actors::ports::{Broker, BrokerError, WorkerRecord};
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
@@ -31,15 +33,29 @@ impl Worker {
         }
     }
 
-    /// Returns how many attempts run, by its last word.
+    /// Returns since when nothing was heard of it, when it counts as dead.
+    pub(super) fn silent_since(&self) -> Option<Timestamp> {
+        (!self.record.alive).then_some(self.record.seen_at)
+    }
+
+    /// Returns how long it has been up, or was until its last word.
+    pub(super) fn up(&self, now: Timestamp) -> Duration {
+        let until = self.silent_since().unwrap_or(now);
+        until.since(self.record.started_at)
+    }
+
+    /// Returns how many attempts run, by its last word; of one that is silent nobody knows of any.
     pub(super) fn running(&self) -> usize {
+        if !self.record.alive {
+            return 0;
+        }
         let lanes = self.detail.iter().flat_map(|detail| &detail.lanes);
         lanes.map(|lane| lane.running_total).sum()
     }
 
-    /// Returns what it cannot reach, as lines for people.
+    /// Returns what it cannot reach, as lines for people; what one that is silent could not is over.
     pub(super) fn outages(&self) -> Vec<String> {
-        let Some(detail) = &self.detail else {
+        let Some(detail) = self.detail.as_ref().filter(|_| self.record.alive) else {
             return Vec::new();
         };
         let away = [
@@ -48,7 +64,7 @@ impl Worker {
         ];
         let line = |(what, away): (&str, &Option<(u64, String)>)| {
             let (millis, error) = away.as_ref()?;
-            let since = span(std::time::Duration::from_millis(*millis));
+            let since = span(Duration::from_millis(*millis));
             Some(format!(
                 "{}: the {what} has been away for {since}: {}",
                 self.record.worker,
@@ -77,8 +93,9 @@ impl Worker {
             "concurrency": record.concurrency,
             "running": self.running(),
             "started_at": record.started_at.to_string(),
+            "silent_since": self.silent_since().map(|at| at.to_string()),
             "seen_at": record.seen_at.to_string(),
-            "up_ms": celeriac_actors::time::millis(now.since(record.started_at)),
+            "up_ms": celeriac_actors::time::millis(self.up(now)),
             "broker_away": away(detail.and_then(|d| d.broker_away.as_ref())),
             "store_away": away(detail.and_then(|d| d.store_away.as_ref())),
             "lanes": detail.map(|d| &d.lanes),

@@ -251,7 +251,8 @@ pub(super) static TABLE: &[Key] = &[
         "supervision.max_restarts",
         Kind::Count(0, 1_000),
         "5",
-        "How often one of our own actors may be restarted `within` a span before its supervisor gives up.",
+        "How often our own actors may be restarted `within` a span; beyond it a lane starts afresh, and one of the \
+         services ends the process with 70.",
     ),
     plain(
         "supervision.within",

@@ -205,16 +205,6 @@ fn class(error: &RedisError) -> Class {
     }
 }
 
-/// Returns the error as the port has it.
-pub(super) fn broker_error(error: &RedisError) -> BrokerError {
-    Fault::of(error).into_broker_error()
-}
-
-/// Returns whether the connection is of no more use after this.
-pub(super) fn breaks(error: &RedisError) -> bool {
-    Fault::of(error).breaks()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -331,8 +321,9 @@ mod tests {
 
     #[test]
     fn what_is_denied_names_the_rule() {
-        let error = broker_error(&said("NOPERM", "no"));
+        let fault = Fault::of(&said("NOPERM", "no"));
+        assert!(!fault.breaks());
+        let error = fault.into_broker_error();
         assert!(error.to_string().contains("docs/redis.md"), "{error}");
-        assert!(!breaks(&said("NOPERM", "no")));
     }
 }

@@ -17,6 +17,7 @@ use super::gate::IfFailing;
 use super::node::Node;
 use super::options::{OpenError, RedisOptions};
 use super::pool::{Call, Pool};
+use super::script::Script;
 use super::tls::Tls;
 use super::topology::{Step, Topology};
 
@@ -111,16 +112,24 @@ impl Links {
         }
     }
 
-    /// Sends a script by its hash, and whole when the server does not know it.
-    pub(super) async fn query_script(
+    /// Calls a script by its hash, and whole where the server does not know it.
+    pub(super) async fn run(
         &self,
         slot: Slot,
-        by_hash: &Cmd,
-        whole: impl FnOnce() -> Cmd,
+        script: &Script,
+        call: &Cmd,
     ) -> Result<Value, BrokerError> {
-        match self.query(slot, by_hash).await? {
-            Value::ServerError(_) => self.query(slot, &whole()).await,
+        match self.query(slot, call).await? {
+            Value::ServerError(_) => self.query(slot, &script.whole(call)).await,
             value => Ok(value),
+        }
+    }
+
+    /// Returns what stands for all slots that one blocking call may wait on: in a cluster a slot for itself.
+    pub(super) const fn group(&self, slot: Slot) -> Slot {
+        match self.topology {
+            Topology::Cluster(_) => slot,
+            Topology::Single(_) | Topology::Sentinel(_) => Slot(0),
         }
     }
 
@@ -143,19 +152,6 @@ impl Links {
     pub(super) async fn masters(&self) -> Result<Vec<Node>, Fault> {
         let deadline = Instant::now() + self.timeout;
         self.topology.masters(&self.pool, deadline).await
-    }
-
-    /// Sends a command to every server that takes writes.
-    pub(super) async fn query_all_masters(
-        &self,
-        command: &Cmd,
-    ) -> Result<Vec<(Node, Value)>, BrokerError> {
-        let mut answers = Vec::new();
-        for node in self.masters().await.map_err(Fault::into_broker_error)? {
-            let answer = self.send_to(&node, command).await;
-            answers.push((node, answer.map_err(Fault::into_broker_error)?));
-        }
-        Ok(answers)
     }
 
     /// Opens a connection of its own to the node of `slot`; whoever uses it bounds its waits.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use celeriac_actors::time::Timestamp;
+use rustix::fs::Access;
 
 use super::SqliteBroker;
 use super::options::OpenError;
@@ -50,6 +51,7 @@ impl SqliteBroker {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::directory(&path)(error)),
         };
+        place::may(&path, Access::READ_OK)?;
         let failed = |error: diesel::result::Error| schema::refused(&path, &error.to_string());
         let told = path.to_str().unwrap_or_default();
         let mut db =

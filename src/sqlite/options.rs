@@ -75,12 +75,12 @@ impl SqliteOptions {
 #[non_exhaustive]
 pub enum OpenError {
     /// The data directory cannot be made, read or written.
-    #[error("the data directory {path} cannot be used: {source}")]
+    #[error("the data directory {path} cannot be used: {cause}")]
     Directory {
         /// What was touched.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The data directory is on a network file system, where SQLite's locks do not hold.
     #[error(
@@ -135,6 +135,6 @@ impl OpenError {
     /// Dresses an error of the system.
     pub(super) fn directory(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Directory { path, source }
+        move |cause| Self::Directory { path, cause }
     }
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
 use super::options::OpenError;
 
 /// File systems over a network, by the magic number `statfs` tells.
@@ -64,11 +66,13 @@ impl Place {
         })
     }
 
-    /// Makes the database's file with its permissions, which SQLite's other files inherit.
+    /// Makes the database's file with its permissions, which SQLite's other files inherit; one that exists must be
+    /// one that may be written.
     fn touch_database(&self) -> Result<(), OpenError> {
         let path = self.database();
-        if path.exists() {
-            return Ok(());
+        if path.try_exists().map_err(OpenError::directory(&path))? {
+            // Not opened to see: closing it would let go of the locks that this process may have on it.
+            return may(&path, Access::READ_OK | Access::WRITE_OK);
         }
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).mode(0o600);
@@ -107,6 +111,12 @@ const RESERVE: u64 = 4 << 20;
 
 fn is_tight(free: u64, total: u64) -> bool {
     total > 0 && free < RESERVE.min(total / 16)
+}
+
+/// Checks that this process has rights at a path, for an error that says so; SQLite says less.
+pub(super) fn may(path: &Path, access: Access) -> Result<(), OpenError> {
+    let found = rustix::fs::access(path, access);
+    found.map_err(|error| OpenError::directory(path)(io::Error::from(error)))
 }
 
 fn file_at(path: &Path) -> io::Result<(u64, u64)> {

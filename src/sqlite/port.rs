@@ -47,7 +47,7 @@ impl Broker for SqliteBroker {
 
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
         self.keeping.ensure_room()?;
-        self.write(Enqueue(call)).await
+        self.write_from(&self.rooms.adding, Enqueue(call)).await
     }
 
     async fn open(&self, incarnation: &Incarnation) -> Reply<()> {
@@ -132,11 +132,14 @@ impl Broker for SqliteBroker {
         forget_at: Timestamp,
     ) -> Reply<u64> {
         let (queue, tasks) = (queue.clone(), tasks.to_vec());
-        self.write(Revoke {
-            queue,
-            tasks,
-            forget_at,
-        })
+        self.write_from(
+            &self.rooms.adding,
+            Revoke {
+                queue,
+                tasks,
+                forget_at,
+            },
+        )
         .await
     }
 

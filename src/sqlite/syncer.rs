@@ -13,8 +13,8 @@ use celeriac_actors::ports::BrokerError;
 use super::job::Job;
 use super::place::Place;
 
-/// How many commits may wait for a sync before the writer waits, too.
-const WAITING: usize = 64;
+/// What makes a log survive a power cut.
+pub(super) type SyncLog = Box<dyn Fn(&File) -> std::io::Result<()> + Send>;
 
 /// The thread that syncs.
 #[derive(Debug)]
@@ -23,14 +23,18 @@ pub(super) struct Syncer {
 }
 
 impl Syncer {
-    /// Starts the thread for the log in `place`, which exists.
-    pub(super) fn spawn(place: &Place) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    /// Starts the thread for the log in `place`, which exists. At most `steps` wait for it, so the writer never does.
+    pub(super) fn spawn(
+        place: &Place,
+        steps: usize,
+        sync: SyncLog,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let log = File::open(place.log())?;
         // The names of new files must survive, too.
         File::open(place.root())?.sync_all()?;
-        let (commits, waiting) = std::sync::mpsc::sync_channel(WAITING);
+        let (commits, waiting) = std::sync::mpsc::sync_channel(steps);
         let thread = std::thread::Builder::new().name("celeriac-sync".to_owned());
-        let handle = thread.spawn(move || serve(&log, &waiting))?;
+        let handle = thread.spawn(move || serve(&log, &waiting, &sync))?;
         Ok((Self { commits }, handle))
     }
 
@@ -42,7 +46,7 @@ impl Syncer {
     }
 }
 
-fn serve(log: &File, waiting: &Receiver<Vec<Box<dyn Job>>>) {
+fn serve(log: &File, waiting: &Receiver<Vec<Box<dyn Job>>>, sync: &SyncLog) {
     let mut broken = None;
     while let Ok(first) = waiting.recv() {
         let mut jobs = first;
@@ -51,7 +55,7 @@ fn serve(log: &File, waiting: &Receiver<Vec<Box<dyn Job>>>) {
         }
         if broken.is_none() {
             // After a sync that failed, the system may forget what it could not write: a later one proves nothing.
-            broken = log.sync_data().err().map(|error| error.to_string());
+            broken = sync(log).err().map(|error| error.to_string());
         }
         match &broken {
             None => jobs.into_iter().for_each(Job::answer),

@@ -263,7 +263,7 @@ fn pool<C: R2D2Connection + 'static>(
 
 /// Makes sure that the file is there and that only its owner may read it: dead letters hold arguments.
 fn create_private(path: &Path) -> io::Result<()> {
-    if path.exists() {
+    if path.try_exists()? {
         return Ok(());
     }
     let mut options = OpenOptions::new();

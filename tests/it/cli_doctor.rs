@@ -55,6 +55,19 @@ fn where_nothing_is_yet_nothing_is_made() {
 }
 
 #[test]
+fn one_queue_holds_and_two_hold() {
+    let site = Site::new();
+    for (enqueue, text) in [
+        ("enqueue a.b", "1 queue holds 1 task"),
+        ("enqueue billing.b", "2 queues hold 2 tasks"),
+    ] {
+        site.run(enqueue).expect(0);
+        let said = texts(&site.run("doctor --json"), "ok", "queues");
+        assert!(said[0].contains(text), "{said:?}");
+    }
+}
+
+#[test]
 fn doubtful_things_are_warned_of_with_advice() {
     let site = Site::new();
     site.run("migrate").expect(0);

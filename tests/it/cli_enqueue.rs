@@ -71,6 +71,7 @@ fn mistakes_are_named_before_anything_is_sent() {
             "cannot be used with",
         ),
         (&["a.b", "--id", "7"], "no UUID"),
+        (&["a.b", "--countdown", "101years"], "longer than 100 years"),
         (&["a.b", "--priority", "12"], "a priority is 0 (last) to 9"),
         (&["a b"], "a task name consists of"),
         (&[], "required"),

@@ -72,6 +72,76 @@ fn a_running_daemon_is_seen_whole() {
     assert!(tasks.iter().any(|line| line.contains(&id)), "{tasks:?}");
 }
 
+/// Goal: what a killed worker said last is not taken for what is.
+#[test]
+fn a_silent_worker_runs_nothing() {
+    let place = Place::new();
+    let mut daemon = place.daemon(&[]);
+    place.lines(&["enqueue", "demo.sleep", "--args", r#"{"ms":600000}"#]);
+    place.until("the worker tells that it runs the task", || {
+        place.json(&["status", "--json"])["running"] == 1
+    });
+    daemon.kill();
+    place.until("the worker is silent", || {
+        place.json(&["status", "--json"])["workers"][0]["state"] == "silent"
+    });
+    let status = place.json(&["status", "--json"]);
+    let worker = &status["workers"][0];
+    assert_eq!(
+        (&status["running"], &worker["running"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(worker["silent_since"], worker["seen_at"]);
+    let seen = worker["seen_at"].as_str().unwrap();
+    let since = format!("silent since {}", seen.split_once('.').unwrap().0);
+    let text = place.lines(&["status"]).join("\n");
+    assert!(text.contains(&since), "{text}");
+    assert!(!text.contains("1/"), "{text}");
+    let tree = &place.lines(&["tree"])[0];
+    assert!(
+        tree.contains("SILENT") && !tree.contains("running"),
+        "{tree}"
+    );
+}
+
+/// Goal: whoever reads JSON gets his mistakes as JSON too, those of the command line included.
+#[test]
+fn mistakes_are_json_where_json_is_asked_for() {
+    let place = Place::new();
+    for (arguments, said) in [
+        (&["--json"][..], "a command is missing"),
+        (&["status", "--json", "--loud"], "'--loud'"),
+        (&["queus", "--json"], "'queues'"),
+        (&["task", "show", "--json"], "<ID>"),
+        (&["task", "--json"], "a command is missing"),
+        (&["task", "show", "7", "--json"], "no id of a task"),
+    ] {
+        let output = place.run(arguments);
+        assert_eq!(code(&output), 64, "{arguments:?}");
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        let text = error["error"].as_str().unwrap();
+        assert!(text.contains(said), "{arguments:?}: {text}");
+        assert!(!text.contains("Usage"), "{arguments:?}: {text}");
+        assert_eq!(error["exit"], 64);
+    }
+    let help = place.run(&["--json", "--help"]);
+    assert_eq!(code(&help), 0);
+    // What is behind `--` is no flag.
+    let text = place.run(&["task", "show", "--", "--json", "7"]);
+    assert!(said(&text).starts_with("error: "), "{}", said(&text));
+}
+
+#[test]
+fn the_id_of_a_dead_letter_leads_to_its_command() {
+    let place = Place::new();
+    let id = "018f0000-0000-7000-8000-000000000001";
+    let output = place.run(&["task", "show", &format!("{id}-7")]);
+    assert_eq!(code(&output), 64);
+    for told in [format!("`dead show {id}-7`"), format!("`task show {id}`")] {
+        assert!(said(&output).contains(&told), "{}", said(&output));
+    }
+}
+
 #[test]
 fn tasks_are_found_wherever_they_are() {
     let place = Place::new();

@@ -129,6 +129,12 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// Kills it without a word.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Returns its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -82,6 +82,13 @@ impl Ground {
         Daemon::spawn(command)
     }
 
+    /// Starts a program of one's own as a daemon, in the ground's directory.
+    pub(crate) fn launch_program(&self, program: &Path) -> Daemon {
+        let mut command = Command::new(program);
+        self.dress(&mut command);
+        Daemon::spawn(command)
+    }
+
     /// Starts a daemon to which a limit on the size of files is an error of writing, not a signal that kills.
     pub(crate) fn launch_ignoring_file_limits(&self) -> Daemon {
         let mut command = Command::new("/bin/sh");
@@ -358,6 +365,17 @@ impl Daemon {
             log.iter().find(|line| line.contains(text)).cloned()
         })
         .await
+    }
+}
+
+impl Daemon {
+    /// Returns the lines with this text that it has logged so far.
+    pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        log.iter()
+            .filter(|line| line.contains(text))
+            .cloned()
+            .collect()
     }
 }
 

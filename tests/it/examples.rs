@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Returns where cargo has put an example; `cargo test` builds them all.
-fn path_of(example: &str) -> PathBuf {
+pub(crate) fn path_of(example: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();

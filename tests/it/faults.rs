@@ -31,6 +31,18 @@ fn bound(daemon: &Daemon, bytes: Option<u64>) {
     prlimit(pid, Resource::Fsize, limit).unwrap();
 }
 
+/// Asserts that a daemon has told of one outage, when it began in these words and when it was over.
+fn told_once(daemon: &Daemon, beginning: &str) {
+    let begun = ["is away", "refuses writes"].map(|text| daemon.lines_with(text));
+    let begun = begun.concat();
+    assert!(
+        begun.len() == 1 && begun[0].contains(beginning),
+        "{begun:#?}"
+    );
+    let ended = daemon.lines_with("is back, away_ms");
+    assert_eq!(ended.len(), 1, "{ended:#?}");
+}
+
 /// Goal: a disk that is full is a state: nobody crashes, nothing is lost, and work goes on when there is room again.
 /// Method: the daemon may write no more bytes while it holds tasks; later it may.
 #[tokio::test]
@@ -45,17 +57,22 @@ async fn a_full_disk_is_waited_for() {
         .await;
     ground.holding(&daemon, 1).await;
     bound(&daemon, Some(1));
-    daemon.logs("is away").await;
+    daemon.logs("refuses writes: make room").await;
     assert_eq!(ground.audit().await.dead, 0);
-    let late = ground
-        .enqueue("demo.echo", (0..20).map(|i| json!({ "value": i })))
-        .await;
+    let mut late = Vec::new();
+    for i in 0..10 {
+        // Each rings, and whoever waits for bells is answered.
+        let echo = json!({ "value": i });
+        late.extend(ground.enqueue("demo.echo", [echo]).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(!daemon.has_ended());
     bound(&daemon, None);
-    daemon.logs("is back").await;
+    daemon.logs("is back, away_ms").await;
     ground.all_succeed(&[sleeps, late].concat()).await;
     ground.settled().await;
     ground.audit().await;
+    told_once(&daemon, "refuses writes");
     let tree = ground
         .detail_where(&daemon, |d| d.broker_away.is_none())
         .await
@@ -77,11 +94,14 @@ async fn a_locked_database_is_waited_for() {
     lock.batch_execute("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE")
         .unwrap();
     daemon.logs("is away").await;
+    // Longer than anybody waits for a bell: reads are answered all the time.
+    tokio::time::sleep(Duration::from_secs(6)).await;
     lock.batch_execute("ROLLBACK").unwrap();
-    daemon.logs("is back").await;
+    daemon.logs("is back, away_ms").await;
     ground.all_succeed(&sleeps).await;
     ground.settled().await;
     assert_eq!(ground.audit().await.succeeded, 40);
+    told_once(&daemon, "is away");
     assert!(!daemon.has_ended());
 }
 

@@ -9,14 +9,26 @@ mod cli_enqueue;
 mod cli_init;
 mod cli_look;
 mod cli_migrate;
+mod cli_rights;
 mod cli_support;
 mod crash;
 mod daemon;
 mod demo;
 mod examples;
 mod faults;
+mod giving_up;
 mod golden;
 mod life_cycle;
+#[cfg(feature = "redis")]
+mod redis_harness;
+#[cfg(feature = "redis")]
+mod redis_proxy;
+#[cfg(feature = "redis")]
+mod redis_resp;
+#[cfg(feature = "redis")]
+mod redis_server;
+#[cfg(feature = "redis")]
+mod redis_topology;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;

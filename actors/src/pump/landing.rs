@@ -1,11 +1,12 @@
-//! What a pump makes of the end of an attempt.
+//! What a pump makes of the end of an attempt: a settlement, or patience while its blocking work still runs.
 
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use slog::{debug, error, info, warn};
 
 use super::Pump;
-use crate::consumer::{ConsumerSetup, Mode};
+use crate::consumer::ConsumerSetup;
 use crate::context::{Abort, AttemptContext, Phase};
 use crate::execution::{Conclusion, Ended, conclude};
 use crate::flight::Landed;
@@ -17,6 +18,10 @@ use crate::time::millis;
 impl Pump {
     /// Takes in an attempt that ended.
     pub(super) fn land(&mut self, landed: Landed) {
+        if self.lingers(&landed) {
+            self.lingering.push(linger(landed));
+            return;
+        }
         self.landed_since_call += 1;
         self.landed_in_all = self.landed_in_all.wrapping_add(1);
         let Landed {
@@ -30,17 +35,21 @@ impl Pump {
         if !ours {
             return;
         }
-        if matches!(end, AttemptEnd::Aborted)
-            && context.aborted() == Some(Abort::Released)
-            && context.is_blocking()
-            && self.control.mode() != Mode::Running
-        {
-            self.lingering.push(tag);
-            return;
-        }
         if let Some(outcome) = self.conclude(end, &context, &kind) {
             self.line.table.settle(tag, outcome);
         }
+    }
+
+    /// Returns whether an attempt that was undone still does blocking work, which nothing can stop: were it given back
+    /// now, it would run beside itself.
+    fn lingers(&self, landed: &Landed) -> bool {
+        let Landed { context, table, .. } = landed;
+        matches!(landed.end, AttemptEnd::Aborted)
+            && context.aborted() == Some(Abort::Released)
+            && context.is_blocking()
+            && !context.remaining().is_zero()
+            && Arc::ptr_eq(table, &self.line.table)
+            && !table.is_gone()
     }
 
     fn conclude(
@@ -52,9 +61,13 @@ impl Pump {
         let setup = Arc::clone(&self.setup);
         // A suspect whose start mark could not be written was never started, whatever its limit says.
         let unstarted = context.phase() == Phase::Unstarted;
-        let aborted = context
-            .aborted()
-            .map(|why| if unstarted { Abort::Released } else { why });
+        let overstayed = context.is_blocking() && context.remaining().is_zero();
+        let aborted = context.aborted().map(|why| match why {
+            _ if unstarted => Abort::Released,
+            // Undone or not, its blocking work went on until it had no time left.
+            Abort::Released if overstayed => Abort::HardLimit,
+            why => why,
+        });
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
@@ -72,6 +85,17 @@ impl Pump {
         setup.ended(context, &conclusion, ended.elapsed);
         Some(conclusion.outcome)
     }
+}
+
+/// Waits until the blocking work of an undone attempt has ended, or its time is over. Its delivery stays in the table,
+/// so its lease is kept.
+fn linger(landed: Landed) -> LocalBoxFuture<'static, Landed> {
+    Box::pin(async move {
+        let deadline = landed.context.deadline();
+        // Either way it lands again.
+        let _either = tokio::time::timeout_at(deadline, landed.context.unblocked()).await;
+        landed
+    })
 }
 
 /// Logs how an attempt ended: what needs nobody at debug level, what is tried again as a warning, what died as an error.

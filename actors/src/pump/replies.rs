@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use slog::info;
 
+use super::leaving::Over;
 use super::{Pump, Ready};
 use crate::consumer::Mode;
 use crate::context::Abort;
@@ -46,7 +47,7 @@ impl Pump {
             Answer::Opened(Err(error))
             | Answer::Exchanged(Err(error))
             | Answer::Revocations(_, Err(error)) => return Err(error),
-            Answer::Closed => self.closed = true,
+            Answer::Closed => self.over = Some(Over::Closed),
         }
         Ok(())
     }

@@ -156,6 +156,15 @@ impl MemoryBroker {
         }
     }
 
+    /// Holds a reply that the plan wants held, until it is healed.
+    async fn hold(&self, method: Method) {
+        let held = lock(&self.plan).hold(method);
+        if let Some(mut held) = held {
+            // Nothing is ever sent: it ends with the plan.
+            let _healed = held.changed().await;
+        }
+    }
+
     /// Returns the error of a handle that is away.
     fn reach(&self) -> Result<(), BrokerError> {
         if lock(&self.plan).is_away() {

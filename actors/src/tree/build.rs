@@ -57,6 +57,8 @@ pub(super) struct Builder {
     pub(super) log: Logger,
     /// Set when nothing is to be fetched any more, for consumers that are started later too.
     pub(super) quiet: Arc<AtomicBool>,
+    /// Set when what still runs is to be given back, because the process ends.
+    pub(super) grace_over: Arc<AtomicBool>,
     /// The supervisors by their path below the root.
     pub(super) supervisors: RefCell<BTreeMap<String, Ref<RestartChild>>>,
 }
@@ -96,6 +98,7 @@ impl Builder {
             recycle,
             log,
             quiet: Arc::default(),
+            grace_over: Arc::default(),
             supervisors: RefCell::default(),
             options,
             parts,
@@ -191,6 +194,7 @@ impl Builder {
             blocked_after: self.options.blocked_after(),
             blocked_deadline: self.options.blocked_deadline,
             watch: Arc::clone(&self.watch),
+            grace_over: Arc::clone(&self.grace_over),
             recycle: self.recycle.clone(),
         }
     }
@@ -303,11 +307,8 @@ impl Builder {
             self.gate.clone(),
             self.permits.clone(),
         );
-        let (kinds, watch, quiet) = (
-            Arc::clone(kinds),
-            Arc::clone(&self.watch),
-            Arc::clone(&self.quiet),
-        );
+        let (kinds, watch) = (Arc::clone(kinds), Arc::clone(&self.watch));
+        let (quiet, grace_over) = (Arc::clone(&self.quiet), Arc::clone(&self.grace_over));
         let (queue, seat, observer) = (queue.clone(), seat.clone(), self.parts.observer.clone());
         let (lease, unknown_grace) = (self.options.lease, self.options.unknown_grace);
         let log = self
@@ -329,6 +330,7 @@ impl Builder {
                 observer: observer.clone(),
                 watch: Arc::clone(&watch),
                 quiet: Arc::clone(&quiet),
+                grace_over: Arc::clone(&grace_over),
                 log: log.clone(),
             });
             let missing = || StartError::Failed("the lane has no thread".to_owned());

@@ -13,13 +13,14 @@ use crate::ids::QueueName;
 use crate::policy::Policy;
 use crate::ports::QueueStatus;
 use crate::task;
-use crate::testkit::{Rig, RigBuilder};
+use crate::testkit::{PATIENCE, Rig, RigBuilder};
 
 mod admission;
 mod blocked;
 mod ending;
 mod hello;
 mod limits;
+mod lingering;
 mod outages;
 mod panics;
 mod retries;
@@ -89,6 +90,10 @@ impl Crowd {
         Inside(self.clone())
     }
 
+    fn now(&self) -> usize {
+        self.0.0.load(Ordering::SeqCst)
+    }
+
     fn most(&self) -> usize {
         self.0.1.load(Ordering::SeqCst)
     }
@@ -154,4 +159,14 @@ async fn status(rig: &Rig, name: &str) -> QueueStatus {
         .into_iter()
         .find(|q| q.queue == queue(name));
     found.unwrap()
+}
+
+/// Waits until the default queue looks as `looks` wants it.
+async fn until(rig: &Rig, looks: impl Fn(&QueueStatus) -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !looks(&status(rig, "default").await) {
+        let in_time = tokio::time::Instant::now() < deadline;
+        assert!(in_time, "{}\n{}", rig.snapshot().await, rig.probe);
+        tokio::time::sleep(ms(2)).await;
+    }
 }

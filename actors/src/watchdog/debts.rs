@@ -2,6 +2,7 @@
 //! attempt tables, so they outlive the watchdog as well, and each is told again until the broker has answered.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Duty;
 use crate::lane::LaneGauge;
 use crate::lease::{MAX_BATCH, Outcome};
+use crate::outage::Access;
 use crate::ports::BrokerError;
 use crate::table::AttemptTable;
 
@@ -31,7 +33,7 @@ impl Duty {
                     if table.needs_care()
                         && let Err(error) = self.settle(&gauge, &table, &mut rng).await
                     {
-                        self.setup.link.outage.failed(began, &error);
+                        self.setup.link.outage.failed(began, Access::Write, &error);
                         failed = true;
                     }
                 }
@@ -70,12 +72,13 @@ impl Duty {
         Ok(())
     }
 
-    /// Takes what a dead consumer left. Returns whether blocking work of it still runs, for which the lease is kept.
+    /// Takes what a consumer left. Returns whether blocking work of it still runs, for which the lease is kept.
     fn give_back(&self, gauge: &LaneGauge, table: &AttemptTable, rng: &mut StdRng) -> bool {
         table.take_prefetched();
+        let grace_over = self.setup.grace_over.load(Ordering::Acquire);
         let mut runs = false;
         for (tag, context) in table.running() {
-            if context.is_blocking() {
+            if context.is_blocking() && !grace_over {
                 runs = true;
             } else if let Some(outcome) = self
                 .blocked_outcome(&context, rng)

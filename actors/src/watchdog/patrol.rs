@@ -57,13 +57,15 @@ impl Duty {
         table: &AttemptTable,
         rng: &mut StdRng,
     ) -> Option<Duration> {
-        let grace = if gauge.is_blocked() {
-            Duration::ZERO
-        } else {
-            TAKE_AFTER
-        };
         let mut next = None::<Duration>;
         for (tag, context) in table.running() {
+            // Where nobody is left to drop it, there is nothing to wait for.
+            let left_behind = table.is_orphaned() && context.is_blocking();
+            let grace = if gauge.is_blocked() || left_behind {
+                Duration::ZERO
+            } else {
+                TAKE_AFTER
+            };
             let mut left = context.remaining();
             if left.is_zero() {
                 context.abort(Abort::HardLimit);

@@ -11,6 +11,7 @@ use celeriac_actors::time::{Clock as _, Timestamp};
 
 use super::super::exit::{Exit, Failure};
 use super::super::output;
+use super::super::rights::is_there;
 use super::super::session::{Away, Session, operator};
 use super::choice::Wanted;
 use super::filter::Filters;
@@ -38,7 +39,7 @@ impl Desk {
     pub(super) async fn open(session: Session) -> Result<Self, Failure> {
         let url = session.store_url()?;
         if let StoreTarget::Sqlite { file } = &session.config.store.target
-            && !file.exists()
+            && !is_there(file)?
         {
             return Err(Failure::unavailable(anyhow::anyhow!(
                 "there is no store at {}: `celeriac run` or `celeriac migrate` makes it; is the data directory right?",

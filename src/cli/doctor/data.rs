@@ -9,7 +9,8 @@ use celeriac_actors::time::Timestamp;
 
 use super::super::exit::Exit;
 use super::super::output::{counted, size};
-use super::super::session::Session;
+use super::super::rights::is_there;
+use super::super::session::{Session, open_failure};
 use super::Round;
 use super::finding::{Blame, Finding};
 use crate::config::{BrokerTarget, StoreTarget};
@@ -58,7 +59,8 @@ pub(super) async fn broker(session: &Session, round: &mut Round) -> Option<Seen>
             return None;
         }
         Err(error) => {
-            round.note([Finding::failure(Blame::Data, "broker", error.to_string())]);
+            let text = open_failure(error).to_string();
+            round.note([Finding::failure(Blame::Data, "broker", text)]);
             return None;
         }
     };
@@ -152,8 +154,9 @@ async fn life(broker: &Arc<dyn Broker>) -> Vec<Finding> {
                 .map(celeriac_actors::ports::QueueStatus::held)
                 .sum();
             let text = format!(
-                "{} hold {}",
+                "{} {} {}",
                 counted(queues.len() as u64, "queue"),
+                if queues.len() == 1 { "holds" } else { "hold" },
                 counted(held, "task")
             );
             findings.push(Finding::ok("queues", text));
@@ -202,6 +205,21 @@ fn living(workers: &[WorkerRecord]) -> Vec<Finding> {
     findings
 }
 
+/// Judges the file of a store that cannot be opened, because it is not there or may not be read.
+fn missing_file(store: &StoreTarget, advice: &'static str) -> Option<Finding> {
+    let StoreTarget::Sqlite { file } = store else {
+        return None;
+    };
+    match is_there(file) {
+        Ok(true) => None,
+        Ok(false) => {
+            let text = format!("{} is not there yet", file.display());
+            Some(Finding::warning("store", text).advise(advice))
+        }
+        Err(failure) => Some(Finding::failure(Blame::Data, "store", failure.to_string())),
+    }
+}
+
 /// Checks the store.
 pub(super) async fn store(session: &Session, round: &mut Round) -> Option<Store> {
     let at_start = session.config.store.migrate_at_start;
@@ -209,11 +227,8 @@ pub(super) async fn store(session: &Session, round: &mut Round) -> Option<Store>
         true => "`celeriac migrate` makes it, and so does the next `celeriac run`",
         false => "`celeriac migrate` makes it",
     };
-    if let StoreTarget::Sqlite { file } = &session.config.store.target
-        && !file.exists()
-    {
-        let text = format!("{} is not there yet", file.display());
-        round.note([Finding::warning("store", text).advise(advice)]);
+    if let Some(finding) = missing_file(&session.config.store.target, advice) {
+        round.note([finding]);
         return None;
     }
     let url = match session.store_url() {

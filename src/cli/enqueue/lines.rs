@@ -7,6 +7,7 @@ use celeriac_actors::ids::TaskId;
 use serde::{Deserialize, Deserializer};
 use tokio::sync::mpsc;
 
+use super::super::text::brief;
 use super::super::values::{Typed, refuse_lossy};
 use super::order::Order;
 use super::when;
@@ -132,6 +133,12 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Order>, String> {
     if text.is_empty() {
         return Ok(None);
     }
+    if !text.starts_with('{') {
+        return Err(format!(
+            "`{}` is no object such as {{\"task\": \"demo.echo\", \"args\": {{\"value\": 1}}}}",
+            brief(text, 30)
+        ));
+    }
     let line: Line = serde_json::from_str(text).map_err(|error| place(&error))?;
     refuse_lossy(text)?;
     Ok(Some(Order {
@@ -191,7 +198,9 @@ mod tests {
     fn mistakes_are_named() {
         for (line, said) in [
             (&b"{"[..], "EOF while parsing"),
-            (b"[]", "invalid length 0"),
+            (b"[]", "`[]` is no object such as {\"task\""),
+            (br#"["a.b",1,null,null,null,null,5]"#, "is no object"),
+            (b"7", "`7` is no object"),
             (br#"{"args":1}"#, "missing field `task`"),
             (
                 br#"{"task":"a","quee":"x"}"#,

@@ -7,6 +7,9 @@ use celeriac_actors::time::Timestamp;
 
 use super::super::text::brief;
 
+/// The longest countdown: 100 years. What is meant to wait longer is a mistake.
+const MAX_COUNTDOWN: Duration = Duration::from_secs(36_525 * 86_400);
+
 /// Reads what was typed as countdown and as ETA; `None` when neither was.
 ///
 /// # Errors
@@ -14,7 +17,7 @@ use super::super::text::brief;
 pub(super) fn read(countdown: Option<&str>, eta: Option<&str>) -> Result<Option<When>, String> {
     match (countdown, eta) {
         (Some(_), Some(_)) => Err("give a countdown or an eta, not both".to_owned()),
-        (Some(text), None) => span("countdown", text).map(|delay| Some(When::After(delay))),
+        (Some(text), None) => delay(text).map(|delay| Some(When::After(delay))),
         (None, Some(text)) => instant(text).map(|at| Some(When::At(at))),
         (None, None) => Ok(None),
     }
@@ -29,6 +32,15 @@ pub(super) fn span(what: &str, text: &str) -> Result<Duration, String> {
         let found = brief(text, 60);
         format!("{what} `{found}`: {error}; write it as `30s`, `5m` or `1h 30m`")
     })
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let delay = span("countdown", text)?;
+    if delay > MAX_COUNTDOWN {
+        let found = brief(text, 60);
+        return Err(format!("countdown `{found}` is longer than 100 years"));
+    }
+    Ok(delay)
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
@@ -61,6 +73,7 @@ mod tests {
             read(Some("5m"), None),
             Ok(Some(When::After(Duration::from_secs(300))))
         );
+        assert!(read(Some("99years"), None).is_ok());
         assert_eq!(read(None, None), Ok(None));
     }
 
@@ -69,6 +82,12 @@ mod tests {
         for (countdown, eta, said) in [
             (Some("5"), None, "write it as `30s`"),
             (Some("-5m"), None, "countdown `-5m`"),
+            (Some("101years"), None, "longer than 100 years"),
+            (
+                Some("99999999999years"),
+                None,
+                "countdown `99999999999years`",
+            ),
             (None, Some("tomorrow"), "2026-01-31T12:00:00Z"),
             (None, Some("2026-01-31T12:00:00"), "offset"),
             (None, Some("1969-01-01T00:00:00Z"), "before 1970"),

@@ -8,10 +8,11 @@ use celeriac_actors::ports::Broker;
 use celeriac_actors::time::Clock as _;
 
 use super::super::exit::{Exit, Failure};
+use super::super::output;
 use super::{ONE_SHOT, Session};
 use crate::clock::SystemClock;
 use crate::config::SecretUrl;
-use crate::redis::{OpenError, RedisOptions};
+use crate::redis::{OpenError, RedisBroker, RedisOptions};
 
 impl Session {
     /// Returns what the broker on Redis is opened with.
@@ -34,7 +35,7 @@ impl Session {
 pub(super) fn open(options: &RedisOptions) -> Result<Arc<dyn Broker>, Failure> {
     let deadline = SystemClock.since_boot() + ONE_SHOT;
     loop {
-        match connect(options) {
+        match RedisBroker::open(options.clone()) {
             Err(error)
                 if error.is_outage()
                     && options.worker.is_none()
@@ -43,17 +44,15 @@ pub(super) fn open(options: &RedisOptions) -> Result<Arc<dyn Broker>, Failure> {
                 // Opening blocks whoever calls, also inside a runtime, which a timer could not be made in.
                 std::thread::park_timeout(Duration::from_millis(200));
             }
-            outcome => return outcome.map_err(failure),
+            outcome => {
+                let broker = outcome.map_err(failure)?;
+                for warning in broker.warnings() {
+                    output::complain(&format!("celeriac: {warning}"));
+                }
+                return Ok(Arc::new(broker));
+            }
         }
     }
-}
-
-/// Opens the broker once.
-fn connect(options: &RedisOptions) -> Result<Arc<dyn Broker>, OpenError> {
-    Err(OpenError::Kind(format!(
-        "the broker {} cannot be used: this version has only the embedded broker (`sqlite:`); leave `broker` out",
-        options.url
-    )))
 }
 
 /// Returns how a broker that cannot be opened ends a command.

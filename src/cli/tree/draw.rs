@@ -16,25 +16,27 @@ const MAX_RUNNING: usize = 8;
 /// Draws a worker and everything below it.
 pub(in crate::cli) fn worker(worker: &Worker, now: Timestamp) -> String {
     let record = &worker.record;
-    let mut lines = vec![format!(
-        "{}  {}, up {}, {}/{} running, version {}",
-        record.worker,
-        match worker.state() {
-            "silent" => format!("SILENT, last seen {}", when(record.seen_at, now)),
-            state => state.to_owned(),
-        },
-        span(now.since(record.started_at)),
-        worker.running(),
-        record.concurrency,
-        brief(&record.version, 40),
-    )];
+    let up = span(worker.up(now));
+    let is = match worker.silent_since() {
+        Some(at) => format!("SILENT, last seen {}, was up {up}", when(at, now)),
+        None => format!(
+            "{}, up {up}, {}/{} running",
+            worker.state(),
+            worker.running(),
+            record.concurrency
+        ),
+    };
+    let version = brief(&record.version, 40);
+    let mut lines = vec![format!("{}  {is}, version {version}", record.worker)];
     lines.extend(worker.outages());
     match &worker.detail {
         Some(detail) => {
-            lines.push(line(&detail.tree, now));
+            // Of one that is silent, all below is as it was then.
+            let then = worker.silent_since().unwrap_or(now);
+            lines.push(line(&detail.tree, then));
             let pen = Pen {
                 lanes: &detail.lanes,
-                now,
+                now: then,
             };
             pen.below(&detail.tree, "", &mut lines);
         }

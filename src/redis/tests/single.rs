@@ -52,15 +52,6 @@ async fn a_command_is_answered_and_the_connection_has_a_name() {
         .query(ANY, redis::cmd("EVALSHA").arg("0".repeat(40)).arg(0))
         .await;
     assert!(matches!(unknown, Ok(Value::ServerError(_))), "{unknown:?}");
-    let whole = || {
-        let mut whole = redis::cmd("EVAL");
-        whole.arg("return 7").arg(0);
-        whole
-    };
-    let mut by_hash = redis::cmd("EVALSHA");
-    by_hash.arg("0".repeat(40)).arg(0);
-    let answer = links.query_script(ANY, &by_hash, whole).await;
-    assert_eq!(answer, Ok(Value::Int(7)));
     let wrong = links.query(ANY, &redis::cmd("NONSENSE")).await;
     assert!(matches!(wrong, Err(BrokerError::Invalid(_))), "{wrong:?}");
 }

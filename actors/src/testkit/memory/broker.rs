@@ -44,7 +44,11 @@ impl Broker for MemoryBroker {
         let _alone = Alone::enter(self, call.incarnation)?;
         // Others get their turn while the call is under way: a second one of the same incarnation would show here.
         tokio::task::yield_now().await;
-        self.step(Method::Exchange, |state, now| state.exchange(&call, now))
+        let reply = self.step(Method::Exchange, |state, now| state.exchange(&call, now))?;
+        if !reply.deliveries.is_empty() {
+            self.hold(Method::Exchange).await;
+        }
+        Ok(reply)
     }
 
     async fn renew(
@@ -158,7 +162,9 @@ impl Broker for MemoryBroker {
         self.step(Method::Farewell, |state, _| {
             state.workers.remove(worker);
             Ok(())
-        })
+        })?;
+        self.hold(Method::Farewell).await;
+        Ok(())
     }
 
     async fn workers(&self) -> Reply<Vec<WorkerRecord>> {

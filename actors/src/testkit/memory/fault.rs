@@ -1,6 +1,8 @@
 //! Planned failures: what a test wants to go wrong at the broker, and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::watch;
 
 use crate::ports::BrokerError;
 
@@ -38,6 +40,23 @@ pub enum Method {
 }
 
 impl Method {
+    /// Returns whether a read-only broker answers it.
+    const fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Self::Wait
+                | Self::Ring
+                | Self::TakeDead
+                | Self::Revocations
+                | Self::Queues
+                | Self::Scan
+                | Self::Workers
+                | Self::Result
+                | Self::WaitResults
+                | Self::Shared
+        )
+    }
+
     /// Returns whether a full broker refuses it. All others go on: fetching, settling, renewing, rescuing.
     const fn adds_data(self) -> bool {
         matches!(self, Self::Enqueue | Self::Revoke | Self::Share)
@@ -68,10 +87,18 @@ pub enum Fault {
         /// How many calls.
         times: u32,
     },
+    /// The next call of `method` takes effect, and its reply is held until the plan is healed. Heeded by `exchange`, when
+    /// it fetched something, and by `farewell`; of no other method can a reply be held.
+    HeldReply {
+        /// Which method.
+        method: Method,
+    },
     /// Every call answers [`BrokerError::Unavailable`] and has no effect, until the plan is healed.
     Away,
     /// Enqueueing, revoking and sharing answer [`BrokerError::Refused`], until the plan is healed. All else goes on.
     Full,
+    /// Every call that writes answers [`BrokerError::Refused`], until the plan is healed. Reading goes on.
+    ReadOnly,
 }
 
 /// What goes wrong at one handle.
@@ -80,8 +107,12 @@ pub(super) struct Plan {
     unanswered: BTreeMap<Method, u32>,
     lost: BTreeMap<Method, u32>,
     panics: BTreeMap<Method, u32>,
+    held: BTreeSet<Method>,
+    /// Dropped when the plan is healed, which lets go of what is held.
+    hold: watch::Sender<()>,
     away: bool,
     full: bool,
+    read_only: bool,
 }
 
 /// What the plan does with one call.
@@ -109,13 +140,24 @@ impl Plan {
             Fault::Panic { method, times } => {
                 *self.panics.entry(method).or_default() += times;
             }
+            Fault::HeldReply { method } => {
+                let can_be_held = matches!(method, Method::Exchange | Method::Farewell);
+                assert!(can_be_held, "a reply of {method:?} cannot be held");
+                self.held.insert(method);
+            }
             Fault::Away => self.away = true,
             Fault::Full => self.full = true,
+            Fault::ReadOnly => self.read_only = true,
         }
     }
 
     pub(super) fn is_away(&self) -> bool {
         self.away
+    }
+
+    /// Returns what a reply of `method` has to wait for, if it is to be held: the end of this plan.
+    pub(super) fn hold(&mut self, method: Method) -> Option<watch::Receiver<()>> {
+        self.held.remove(&method).then(|| self.hold.subscribe())
     }
 
     /// Uses up what is planned for one call of `method`.
@@ -131,6 +173,9 @@ impl Plan {
         }
         if self.full && method.adds_data() {
             return Fate::Fail(BrokerError::Refused("planned: full".into()));
+        }
+        if self.read_only && !method.only_reads() {
+            return Fate::Fail(BrokerError::Refused("planned: read-only".into()));
         }
         if use_up(&mut self.lost, method) {
             return Fate::Lose;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Door, Noop, OpenAtEnd, ms, queue, quick, run, status};
+use super::{Door, Gate, Noop, OpenAtEnd, ms, queue, quick, run, status, until};
 use crate::attempt::Attempt;
 use crate::child::ExitReason;
 use crate::failure::FailureKind;
 use crate::policy::seconds;
-use crate::producer::EnqueueOptions;
+use crate::producer::{EnqueueOptions, TaskHandle};
 use crate::state::TaskState;
 use crate::task;
-use crate::testkit::{Rig, RigBuilder};
+use crate::testkit::{Fault, Method, Rig, RigBuilder};
 
 /// Blocks its thread until the door is open.
 #[derive(Serialize, Deserialize)]
@@ -23,6 +23,11 @@ task!(Spin as "test.spin" -> (), quick(1).hard_limit(seconds(60)));
 #[derive(Serialize, Deserialize)]
 struct Stuck;
 task!(Stuck as "test.stuck" -> (), quick(1).hard_limit(ms(300)));
+
+/// Yields until the gate is open; then blocks its thread until the door is.
+#[derive(Serialize, Deserialize)]
+struct Pounce;
+task!(Pounce as "test.pounce" -> (), quick(1).hard_limit(seconds(60)));
 
 fn rig(door: &Door) -> RigBuilder {
     Rig::builder()
@@ -103,6 +108,86 @@ fn a_blocked_lane_is_replaced_and_its_neighbours_run_elsewhere() {
         assert_eq!(rig.probe.starts(spin.id), 1);
         rig.wait_until_empty().await;
         rig.probe.until(|| rig.tree().activity().len() == 2).await;
+        rig.stop().await;
+    });
+}
+
+/// Starts one lane, lets a fetch get three tasks, and blocks the thread before its reply is heard. Returns the task that
+/// blocks it, and the three.
+async fn pounced(door: &Door, deadline: Duration) -> (Rig, TaskHandle, Vec<TaskHandle>) {
+    let gate = Gate::new();
+    let rig = rig(door)
+        .state(gate.clone())
+        .task(|a: Attempt<Pounce>| async move {
+            a.state::<Gate>()?.opened().await;
+            a.state::<Door>()?.pass();
+            Ok(())
+        })
+        // Alone with its permits, it fetches all three at once.
+        .queues(["default"])
+        .options(|options| {
+            options.lanes = 1;
+            options.blocked_deadline = deadline;
+        })
+        .start()
+        .await;
+    let pounce = rig.enqueue(Pounce).await;
+    rig.probe.wait_for_start(pounce.id, 1).await;
+    rig.faults().plan(Fault::HeldReply {
+        method: Method::Exchange,
+    });
+    let fetched = rig.enqueue_all(vec![Noop; 3]).await;
+    until(&rig, |queue| queue.active == 4).await;
+    gate.open();
+    (rig, pounce, fetched)
+}
+
+/// Shows that all of them ended well, each at its first start, and that nothing was lost or made up.
+async fn all_ran_once(rig: &Rig, handles: impl Iterator<Item = &TaskHandle>) {
+    for handle in handles {
+        let record = rig.wait(handle).await;
+        assert_eq!((record.state, record.attempts), (TaskState::Succeeded, 1));
+        assert_eq!(rig.probe.starts(handle.id), 1, "{}", rig.probe);
+    }
+    rig.wait_until_empty().await;
+    let counters = status(rig, "default").await.counters;
+    assert_eq!((counters.outstanding(), counters.succeeded), (0, 4));
+    assert_eq!((counters.released, counters.rescued), (3, 0));
+}
+
+/// Goal: what a fetch was given whose reply nobody hears, because its thread is blocked, runs on the lane's next thread.
+/// Method: hold the reply until the three tasks have run; the door opens last.
+#[test]
+fn what_an_unheard_fetch_was_given_runs_elsewhere() {
+    run(async {
+        let door = Door::default();
+        let _at_end = OpenAtEnd(door.clone());
+        let (rig, pounce, fetched) = pounced(&door, ms(750)).await;
+        for handle in &fetched {
+            assert_eq!(rig.wait(handle).await.state, TaskState::Succeeded);
+        }
+        assert_eq!(rig.probe.ends(pounce.id), [], "its thread is still blocked");
+        rig.faults().heal();
+        door.open();
+        all_ran_once(&rig, fetched.iter().chain([&pounce])).await;
+        rig.probe.until(|| rig.tree().activity().len() == 1).await;
+        rig.stop().await;
+    });
+}
+
+/// Goal: a reply that is heard too late starts nothing: what it carries was given back, and comes again.
+/// Method: hold the reply until the three tasks were given back; then let the same thread hear it.
+#[test]
+fn a_fetch_that_is_heard_too_late_starts_nothing() {
+    run(async {
+        let door = Door::default();
+        let _at_end = OpenAtEnd(door.clone());
+        let (rig, pounce, fetched) = pounced(&door, seconds(300)).await;
+        until(&rig, |queue| queue.counters.released == 3).await;
+        rig.faults().heal();
+        door.open();
+        all_ran_once(&rig, fetched.iter().chain([&pounce])).await;
+        assert_eq!(rig.tree().activity()[0].generation, 1);
         rig.stop().await;
     });
 }

@@ -96,6 +96,37 @@ fn a_broker_that_is_away_is_waited_for() {
     });
 }
 
+/// Goal: a broker that takes no writes and answers reads is one outage, and told of once.
+/// Method: make it read-only in the middle of a load, while others ring its bells; heal it.
+#[test]
+fn a_broker_that_refuses_writes_is_one_outage() {
+    run(async {
+        let rig = dozing(&Gate::new()).start().await;
+        let mut handles = rig.enqueue_all(vec![Doze; 100]).await;
+        rig.probe.wait_for(|events| events.len() > 50).await;
+        rig.faults().plan(Fault::ReadOnly);
+        rig.probe.wait_for_line("refuses writes").await;
+        for _ in 0..10 {
+            let calls = rig.faults().calls();
+            // Rings the bell that a call of the tree waits for.
+            handles.push(rig.enqueue(Doze).await);
+            rig.probe.until(|| rig.faults().calls() > calls + 3).await;
+        }
+        assert!(rig.tree().broker_outage().is_some());
+        rig.faults().heal();
+        all_ran_once(&rig, &handles).await;
+        rig.probe
+            .until(|| rig.tree().broker_outage().is_none())
+            .await;
+        assert_eq!(restarts(&rig.tree().inspect()), 0);
+        for (line, times) in [("refuses writes", 1), ("is away", 0), ("is back", 1)] {
+            let logged = rig.probe.logged(line);
+            assert_eq!(logged.len(), times, "{logged:?}");
+        }
+        rig.stop().await;
+    });
+}
+
 /// Goal: what a dead consumer held runs again at once, uncounted, and what it had finished is not run again.
 /// Method: kill it by a panic in its own call, which carries the end of one task while another one runs.
 #[test]

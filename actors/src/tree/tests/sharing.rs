@@ -69,7 +69,10 @@ fn permits_bound_and_share() {
     run(async {
         let crowds = Crowds::default();
         let rig = working(&crowds).start().await;
-        enqueue(&rig, "default", 600).await;
+        enqueue(&rig, "default", 450).await;
+        for _ in 0..4 {
+            enqueue(&rig, "default", 450).await;
+        }
         let few = enqueue(&rig, "capped", 10).await;
         let mut most = 0;
         for handle in &few {

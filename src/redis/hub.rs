@@ -1,0 +1,264 @@
+//! The hub: the one connection of the process that listens to channels. Results and revocations come over it.
+//!
+//! A channel's message says that something is there to be read, never what: whoever waits reads after subscribing and
+//! after each message, so a message that was lost costs time and nothing else.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use celeriac_actors::backoff::Backoff;
+use celeriac_actors::ids::QueueName;
+use futures_util::StreamExt;
+use redis::aio::PubSub;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
+
+use super::bells::Board;
+use super::keys::Keys;
+use super::link::{Links, Slot};
+
+/// How long subscribing may take.
+const ANSWER: Duration = Duration::from_secs(2);
+/// The most channels one command subscribes to.
+const BATCH: usize = 500;
+/// How often it looks whether its broker is gone, and shows the server that it lives.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// What the process listens to.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Who waits on a channel.
+    ears: HashMap<String, HashMap<u64, Arc<Notify>>>,
+    /// Queues whose revocations are listened for, by their channel.
+    news: HashMap<String, QueueName>,
+    /// Channels the server was told of and confirmed.
+    subscribed: HashSet<String>,
+    /// Who waits for their channels to be confirmed.
+    pending: Vec<(Vec<String>, oneshot::Sender<()>)>,
+}
+
+impl Channels {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens for a queue's revocations from now on.
+    pub(super) fn hear_news(&self, keys: &Keys, queues: &[QueueName]) {
+        let mut state = self.lock();
+        let mut changed = false;
+        for queue in queues {
+            if !state.news.values().any(|known| known == queue) {
+                state.news.insert(keys.of(queue, "news"), queue.clone());
+                changed = true;
+            }
+        }
+        drop(state);
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Subscribes to channels; completes when the server has confirmed them all.
+    pub(super) async fn listen(self: &Arc<Self>, channels: Vec<String>) -> Ear {
+        let (confirm, confirmed) = oneshot::channel();
+        let notify = Arc::new(Notify::new());
+        let ear = {
+            let mut state = self.lock();
+            state.next += 1;
+            let id = state.next;
+            for channel in &channels {
+                let ears = state.ears.entry(channel.clone()).or_default();
+                ears.insert(id, Arc::clone(&notify));
+            }
+            state.pending.push((channels.clone(), confirm));
+            Ear {
+                hub: Arc::clone(self),
+                id,
+                channels,
+                notify,
+            }
+        };
+        self.changed.notify_one();
+        // Unconfirmed, one reads more seldom and misses nothing.
+        drop(timeout(ANSWER, confirmed).await);
+        ear
+    }
+
+    fn heard(&self, channel: &str, board: &Board) {
+        let mut state = self.lock();
+        if let Some(ears) = state.ears.get(channel) {
+            for notify in ears.values() {
+                notify.notify_one();
+            }
+        }
+        if let Some(queue) = state.news.get(channel).cloned() {
+            drop(state);
+            board.revoked(&queue);
+        } else {
+            state.pending.retain(|(_, confirm)| !confirm.is_closed());
+        }
+    }
+
+    /// Returns what is to be subscribed to, and what no more: that counts as left from now on.
+    fn changes(&self) -> (Vec<String>, Vec<String>) {
+        let mut state = self.lock();
+        let wanted = state.ears.keys().chain(state.news.keys());
+        let new = wanted.filter(|channel| !state.subscribed.contains(*channel));
+        let new = new.cloned().collect();
+        let old = state.subscribed.iter();
+        let old = old.filter(|c| !state.ears.contains_key(*c) && !state.news.contains_key(*c));
+        let old: Vec<_> = old.cloned().collect();
+        for channel in &old {
+            state.subscribed.remove(channel);
+        }
+        (new, old)
+    }
+
+    /// Notes what the server confirmed, and tells whoever waits for it.
+    fn confirmed(&self, new: &[String]) {
+        let mut state = self.lock();
+        state.subscribed.extend(new.iter().cloned());
+        let State {
+            pending,
+            subscribed,
+            ..
+        } = &mut *state;
+        let waiting = std::mem::take(pending);
+        for (channels, confirm) in waiting {
+            if channels.iter().all(|channel| subscribed.contains(channel)) {
+                // Who gave up needs no answer.
+                let _told = confirm.send(());
+            } else if !confirm.is_closed() {
+                pending.push((channels, confirm));
+            }
+        }
+    }
+
+    /// Forgets what a connection that broke was subscribed to; everybody reads again.
+    fn broke(&self, board: &Board) {
+        let mut state = self.lock();
+        state.subscribed.clear();
+        for notify in state.ears.values().flat_map(HashMap::values) {
+            notify.notify_one();
+        }
+        let queues: Vec<_> = state.news.values().cloned().collect();
+        drop(state);
+        for queue in queues {
+            board.revoked(&queue);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.ears.is_empty() && state.news.is_empty()
+    }
+}
+
+/// Somebody who listens to channels. Dropped, it listens no more.
+#[derive(Debug)]
+pub(super) struct Ear {
+    hub: Arc<Channels>,
+    id: u64,
+    channels: Vec<String>,
+    notify: Arc<Notify>,
+}
+
+impl Ear {
+    /// Completes at the next message.
+    pub(super) async fn rung(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        let mut state = self.hub.lock();
+        for channel in &self.channels {
+            if let Some(ears) = state.ears.get_mut(channel) {
+                ears.remove(&self.id);
+                if ears.is_empty() {
+                    state.ears.remove(channel);
+                }
+            }
+        }
+        drop(state);
+        self.hub.changed.notify_one();
+    }
+}
+
+/// Keeps the connection.
+pub(super) struct Hub {
+    pub(super) channels: Arc<Channels>,
+    pub(super) board: Weak<Board>,
+    pub(super) links: Arc<Links>,
+}
+
+impl Hub {
+    /// Listens until the board is gone.
+    pub(super) async fn run(self) {
+        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut failures = 0;
+        while self.board.strong_count() > 0 {
+            if self.channels.is_idle() {
+                drop(timeout(BEAT, self.channels.changed.notified()).await);
+                continue;
+            }
+            if let Ok(connection) = self.links.listener(Slot(0)).await
+                && self.listen(connection).await
+            {
+                failures = 0;
+            }
+            if let Some(board) = self.board.upgrade() {
+                self.channels.broke(&board);
+            }
+            failures += 1;
+            let delay = backoff.delay(failures, &mut rand::rng());
+            sleep(delay).await;
+        }
+    }
+
+    /// Listens until the connection breaks. Returns whether it ever worked.
+    async fn listen(&self, connection: PubSub) -> bool {
+        let (mut sink, mut stream) = connection.split();
+        let mut worked = false;
+        loop {
+            let (new, old) = self.channels.changes();
+            for some in old.chunks(BATCH) {
+                if !matches!(timeout(ANSWER, sink.unsubscribe(some)).await, Ok(Ok(()))) {
+                    return worked;
+                }
+            }
+            for some in new.chunks(BATCH) {
+                match timeout(ANSWER, sink.subscribe(some)).await {
+                    Ok(Ok(())) => self.channels.confirmed(some),
+                    _ => return worked,
+                }
+            }
+            self.channels.confirmed(&[]);
+            worked = true;
+            let Some(board) = self.board.upgrade() else {
+                return worked;
+            };
+            tokio::select! {
+                message = stream.next() => match message {
+                    Some(message) => self.channels.heard(message.get_channel_name(), &board),
+                    None => return worked,
+                },
+                () = self.channels.changed.notified() => {}
+                () = sleep(BEAT) => {
+                    if !matches!(timeout(ANSWER, sink.ping::<redis::Value>()).await, Ok(Ok(_))) {
+                        return worked;
+                    }
+                }
+            }
+        }
+    }
+}

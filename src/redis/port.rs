@@ -1,0 +1,452 @@
+//! The port, method by method: a script, a command, or a wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_actors::fence::{
+    BEATS_ALIVE, KEEP_CLOSED, KEEP_WORKER, check_enqueue, check_exchange, check_open, check_outcome,
+};
+use celeriac_actors::ids::{BurialId, IncarnationId, QueueName, TaskId, WorkerId};
+use celeriac_actors::lease::{
+    DeadTask, ExchangeCall, Exchanged, FinalRecord, Incarnation, MAX_BATCH, Outcome, Place,
+    Promoted, Swept,
+};
+use celeriac_actors::ports::{
+    Broker, BrokerError, Capabilities, Durability, EnqueueCall, MAX_REVOCATIONS, QueueStatus,
+    ScanPage, ScanRequest, SharedValue, Wake, WorkerRecord,
+};
+use celeriac_actors::time::Timestamp;
+use redis::{Cmd, Value};
+
+use super::decode::{self, Parts};
+use super::encode::{self, hex, ms};
+use super::script::{
+    BEAT, CLOSE, DEAD, DROP_DEAD, ENQUEUE, EXCHANGE, EXCHANGE_WITH_RESULTS, FORGET, FORGET_WORKERS,
+    MARK, OPEN, PAUSE, PROMOTE, RELEASE, RENEW, REVOCATIONS, REVOKE, RING, SHARE, SHARED, STATUS,
+    TAKE, WORKERS,
+};
+use super::{RedisBroker, Reply, scan, sweep};
+
+/// How often somebody who waits for a result looks, whatever the channels say.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long the version of a shared value is remembered after its end, so that it never comes back.
+const KEEP_VERSION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+fn invalid(error: impl std::fmt::Display) -> BrokerError {
+    BrokerError::Invalid(error.to_string())
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            signal: true,
+            shared: true,
+        }
+    }
+
+    fn durability(&self) -> Durability {
+        self.boot.durability
+    }
+
+    async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
+        check_enqueue(&call).map_err(invalid)?;
+        self.register(&call.queue).await?;
+        let command = encode::enqueue(&self.keys, &call);
+        let reply = self.run(&ENQUEUE, &call.queue, &command).await?;
+        decode::timestamp(reply)
+    }
+
+    async fn open(&self, incarnation: &Incarnation) -> Reply<()> {
+        check_open(incarnation).map_err(invalid)?;
+        // Whoever opens may do so because the server lost its data: it is told of the queue again.
+        self.registered().remove(&incarnation.queue);
+        self.register(&incarnation.queue).await?;
+        let own = self.proof.as_ref();
+        let proof = own.filter(|_| self.worker.as_ref() == Some(&incarnation.worker));
+        let mut call = OPEN.call(&self.keys.root(&incarnation.queue));
+        call.arg(hex(incarnation.id))
+            .arg(ms(incarnation.lease))
+            .arg(incarnation.lane)
+            .arg(proof.map(ToString::to_string).unwrap_or_default())
+            .arg(incarnation.worker.as_str());
+        self.run(&OPEN, &incarnation.queue, &call).await.map(drop)
+    }
+
+    async fn exchange(&self, call: Arc<ExchangeCall>) -> Reply<Exchanged> {
+        check_exchange(&call).map_err(invalid)?;
+        if encode::has_results(&call) {
+            let command = encode::exchange(&self.keys, &call, true);
+            let reply = self
+                .run(&EXCHANGE_WITH_RESULTS, &call.queue, &command)
+                .await;
+            match reply {
+                Err(BrokerError::Refused(_)) => {}
+                reply => return decode::exchanged(reply?, call.first_tag),
+            }
+        }
+        // Nothing of it happened: the server has no memory left. Settling matters more than what is kept of it.
+        let command = encode::exchange(&self.keys, &call, false);
+        let reply = self.run(&EXCHANGE, &call.queue, &command).await?;
+        let bodies = encode::bodies(&call) as u64;
+        self.dropped_results.fetch_add(bodies, Ordering::Relaxed);
+        decode::exchanged(reply, call.first_tag)
+    }
+
+    async fn renew(
+        &self,
+        queue: &QueueName,
+        incarnations: &[IncarnationId],
+    ) -> Reply<Vec<IncarnationId>> {
+        let mut gone = Vec::new();
+        for some in incarnations.chunks(MAX_BATCH as usize) {
+            let mut call = RENEW.call(&self.keys.root(queue));
+            for id in some {
+                call.arg(hex(*id));
+            }
+            let reply = self.run(&RENEW, queue, &call).await?;
+            for id in Parts::of(reply)?.rest() {
+                let id = decode::text(id)?;
+                gone.extend(some.iter().copied().filter(|own| hex(*own) == id));
+            }
+        }
+        Ok(gone)
+    }
+
+    async fn mark_started(&self, place: &Place) -> Reply<bool> {
+        let mut call = MARK.call(&self.keys.root(&place.queue));
+        call.arg(hex(place.incarnation)).arg(place.tag);
+        let marked: u64 = decode::number(self.run(&MARK, &place.queue, &call).await?)?;
+        Ok(marked == 1)
+    }
+
+    async fn take(&self, place: &Place, outcome: Outcome) -> Reply<bool> {
+        check_outcome(&outcome).map_err(invalid)?;
+        let mut call = TAKE.call(&self.keys.root(&place.queue));
+        call.arg(hex(place.incarnation));
+        encode::outcome(&mut call, place.tag, &outcome, true);
+        let taken: u64 = decode::number(self.run(&TAKE, &place.queue, &call).await?)?;
+        Ok(taken == 1)
+    }
+
+    async fn release(
+        &self,
+        queue: &QueueName,
+        incarnation: IncarnationId,
+        tags: &[u64],
+    ) -> Reply<u32> {
+        let mut tags = tags.to_vec();
+        tags.sort_unstable();
+        let mut released = 0;
+        // The last ones first: each step goes to the front of those before it.
+        for some in tags.rchunks(MAX_BATCH as usize) {
+            let mut call = RELEASE.call(&self.keys.root(queue));
+            call.arg(hex(incarnation)).arg(some);
+            released += decode::number::<u32>(self.run(&RELEASE, queue, &call).await?)?;
+        }
+        Ok(released)
+    }
+
+    async fn close(&self, queue: &QueueName, incarnation: IncarnationId) -> Reply<u32> {
+        let mut released = 0;
+        loop {
+            let mut call = CLOSE.call(&self.keys.root(queue));
+            call.arg(hex(incarnation))
+                .arg(MAX_BATCH)
+                .arg(ms(KEEP_CLOSED));
+            let mut parts = Parts::of(self.run(&CLOSE, queue, &call).await?)?;
+            released += parts.number::<u32>()?;
+            if parts.number::<u64>()? == 0 {
+                return Ok(released);
+            }
+        }
+    }
+
+    async fn sweep(&self, queue: &QueueName, limit: u32) -> Reply<Swept> {
+        sweep::sweep(self, queue, limit).await
+    }
+
+    async fn promote_due(&self, queue: &QueueName, limit: u32) -> Reply<Promoted> {
+        let mut call = PROMOTE.call(&self.keys.root(queue));
+        call.arg(limit.min(MAX_BATCH));
+        let mut parts = Parts::of(self.run(&PROMOTE, queue, &call).await?)?;
+        Ok(Promoted {
+            moved: parts.number()?,
+            now: Timestamp::from_millis(parts.number()?),
+            next_due: parts.optional_number()?.map(Timestamp::from_millis),
+        })
+    }
+
+    async fn wait(&self, queues: &[QueueName], timeout: Duration) -> Reply<Vec<Wake>> {
+        self.channels.hear_news(&self.keys, queues);
+        let waiting = self.board.wait(queues);
+        let woken = tokio::time::timeout(timeout, waiting.next()).await;
+        woken.unwrap_or_else(|_| Ok(Vec::new()))
+    }
+
+    async fn ring(&self, queue: &QueueName) -> Reply<()> {
+        let call = RING.call(&self.keys.root(queue));
+        self.run(&RING, queue, &call).await.map(drop)
+    }
+
+    async fn take_dead(&self, limit: u32) -> Reply<Vec<DeadTask>> {
+        let mut dead = Vec::new();
+        for queue in self.known_queues().await? {
+            let mut call = DEAD.call(&self.keys.root(&queue));
+            call.arg(limit.clamp(1, MAX_BATCH));
+            dead.extend(decode::dead(&queue, self.run(&DEAD, &queue, &call).await?)?);
+        }
+        dead.sort_by_key(|dead| (dead.buried_at, dead.burial.number));
+        dead.truncate(limit as usize);
+        Ok(dead)
+    }
+
+    async fn drop_dead(&self, burials: &[BurialId]) -> Reply<u32> {
+        let mut dropped = 0;
+        for queue in self.known_queues().await? {
+            for some in burials.chunks(MAX_BATCH as usize) {
+                let mut call = DROP_DEAD.call(&self.keys.root(&queue));
+                for burial in some {
+                    call.arg(burial.number).arg(burial.task.as_bytes());
+                }
+                dropped += decode::number::<u32>(self.run(&DROP_DEAD, &queue, &call).await?)?;
+            }
+        }
+        Ok(dropped)
+    }
+
+    async fn revoke(
+        &self,
+        queue: &QueueName,
+        tasks: &[TaskId],
+        forget_at: Timestamp,
+    ) -> Reply<u64> {
+        self.register(queue).await?;
+        let mut version = 0;
+        let none = [tasks];
+        let chunks: Vec<&[TaskId]> = tasks.chunks(MAX_BATCH as usize).collect();
+        for some in if chunks.is_empty() {
+            &none[..]
+        } else {
+            &chunks
+        } {
+            let mut call = REVOKE.call(&self.keys.root(queue));
+            call.arg(forget_at.as_millis()).arg(MAX_REVOCATIONS);
+            for task in *some {
+                call.arg(task.as_uuid().simple().to_string());
+            }
+            version = decode::number(self.run(&REVOKE, queue, &call).await?)?;
+        }
+        Ok(version)
+    }
+
+    async fn revocations(&self, queue: &QueueName) -> Reply<(u64, Vec<TaskId>)> {
+        let call = REVOCATIONS.call(&self.keys.root(queue));
+        let mut parts = Parts::of(self.run(&REVOCATIONS, queue, &call).await?)?;
+        let version = parts.number()?;
+        let ids = parts.list()?.into_iter().map(|id| {
+            let text = decode::text(id)?;
+            let id = uuid::Uuid::parse_str(&text).map_err(|_| decode::strange(&text))?;
+            Ok(TaskId::from(id))
+        });
+        Ok((version, ids.collect::<Reply<_>>()?))
+    }
+
+    async fn pause(&self, queue: &QueueName, paused: bool) -> Reply<()> {
+        self.register(queue).await?;
+        let mut call = PAUSE.call(&self.keys.root(queue));
+        call.arg(u8::from(paused));
+        self.run(&PAUSE, queue, &call).await.map(drop)
+    }
+
+    async fn queues(&self) -> Reply<Vec<QueueStatus>> {
+        let mut all = Vec::new();
+        for queue in self.known_queues().await? {
+            let call = STATUS.call(&self.keys.root(&queue));
+            let reply = self.run(&STATUS, &queue, &call).await?;
+            all.push(decode::status(queue, reply)?);
+        }
+        Ok(all)
+    }
+
+    async fn scan(&self, request: &ScanRequest) -> Reply<ScanPage> {
+        scan::page(self, request).await
+    }
+
+    async fn beat(&self, record: &WorkerRecord) -> Reply<()> {
+        // Costs nothing while no connection was made anew; whoever holds tasks learns of wiped data from his next call.
+        let wiped = self.boot.generation.look(&self.links).await;
+        if wiped.map_err(super::fault::Fault::into_broker_error)? {
+            self.registered().clear();
+        }
+        let key = self.keys.workers();
+        let text = serde_json::to_string(record).map_err(invalid)?;
+        let mut call = BEAT.call(&key);
+        call.arg(record.worker.as_str()).arg(text);
+        let slot = super::slot(&key);
+        self.links.run(slot, &BEAT, &call).await.map(drop)
+    }
+
+    async fn farewell(&self, worker: &WorkerId) -> Reply<()> {
+        let key = self.keys.workers();
+        let mut command = redis::cmd("HDEL");
+        command.arg(&key).arg(worker.as_str());
+        self.query(&key, &command).await.map(drop)
+    }
+
+    async fn workers(&self) -> Reply<Vec<WorkerRecord>> {
+        let key = self.keys.workers();
+        let reply = self
+            .links
+            .run(super::slot(&key), &WORKERS, &WORKERS.call(&key))
+            .await?;
+        let mut parts = Parts::of(reply)?;
+        let now = Timestamp::from_millis(parts.number()?);
+        let mut workers = Vec::new();
+        while !parts.is_empty() {
+            let _name = parts.bytes()?;
+            // A record of another version is not this one's to judge.
+            workers.extend(worker(&parts.text()?, now));
+        }
+        workers.sort_by(|a, b| a.worker.cmp(&b.worker));
+        Ok(workers)
+    }
+
+    async fn result(&self, queue: &QueueName, task: TaskId) -> Reply<Option<FinalRecord>> {
+        let found = self.results(queue, &[task]).await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn wait_results(
+        &self,
+        queue: &QueueName,
+        tasks: &[TaskId],
+        timeout: Duration,
+    ) -> Reply<Vec<FinalRecord>> {
+        let watch = async {
+            // Most are there at once, or not for long: what is there needs no subscription.
+            let found = self.results(queue, tasks).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            let channels = tasks.iter().map(|task| self.keys.record(queue, *task));
+            let ear = self.channels.listen(channels.collect()).await;
+            loop {
+                let found = self.results(queue, tasks).await?;
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+                // Rung or not: it is time to look.
+                drop(tokio::time::timeout(LOOK_AGAIN, ear.rung()).await);
+            }
+        };
+        let in_time = tokio::time::timeout(timeout, watch).await;
+        in_time.unwrap_or_else(|_| Ok(Vec::new()))
+    }
+
+    async fn shared(&self, key: &str) -> Reply<Option<SharedValue>> {
+        let key = self.keys.shared(key);
+        let reply = self
+            .links
+            .run(super::slot(&key), &SHARED, &SHARED.call(&key))
+            .await?;
+        match reply {
+            Value::Nil => Ok(None),
+            reply => {
+                let mut parts = Parts::of(reply)?;
+                Ok(Some(SharedValue {
+                    version: parts.number()?,
+                    value: parts.bytes()?,
+                }))
+            }
+        }
+    }
+
+    async fn share(
+        &self,
+        key: &str,
+        expected: u64,
+        value: &[u8],
+        ttl: Duration,
+    ) -> Reply<Option<u64>> {
+        let key = self.keys.shared(key);
+        let mut call = SHARE.call(&key);
+        call.arg(expected)
+            .arg(value)
+            .arg(ms(ttl).max(1))
+            .arg(ms(KEEP_VERSION));
+        match self.links.run(super::slot(&key), &SHARE, &call).await? {
+            Value::Nil => Ok(None),
+            version => decode::number(version).map(Some),
+        }
+    }
+
+    async fn housekeep(&self, limit: u32) -> Reply<u32> {
+        let limit = limit.clamp(1, MAX_BATCH);
+        let mut forgotten = 0;
+        for queue in self.known_queues().await? {
+            let mut call = FORGET.call(&self.keys.root(&queue));
+            call.arg(limit);
+            forgotten += decode::number::<u32>(self.run(&FORGET, &queue, &call).await?)?;
+        }
+        let key = self.keys.workers();
+        let mut call = FORGET_WORKERS.call(&key);
+        call.arg(ms(KEEP_WORKER)).arg(limit);
+        let reply = self.links.run(super::slot(&key), &FORGET_WORKERS, &call);
+        Ok(forgotten + decode::number::<u32>(reply.await?)?)
+    }
+}
+
+impl RedisBroker {
+    /// Returns every queue the registry has heard of, by name.
+    pub(super) async fn known_queues(&self) -> Reply<Vec<QueueName>> {
+        let registry = self.keys.registry();
+        let mut command: Cmd = redis::cmd("SMEMBERS");
+        command.arg(&registry);
+        let names = match self.query(&registry, &command).await? {
+            Value::Array(names) | Value::Set(names) => names,
+            other => return Err(decode::strange(&format!("{other:?} is no set"))),
+        };
+        let mut queues = Vec::new();
+        for name in names {
+            let name = decode::text(name)?;
+            queues
+                .push(QueueName::new(&name).map_err(|error| decode::strange(&error.to_string()))?);
+        }
+        queues.sort();
+        Ok(queues)
+    }
+
+    async fn results(&self, queue: &QueueName, tasks: &[TaskId]) -> Reply<Vec<FinalRecord>> {
+        let mut found = Vec::new();
+        let slot = super::slot(&self.keys.root(queue));
+        for some in tasks.chunks(MAX_BATCH as usize) {
+            let mut command = redis::cmd("MGET");
+            for task in some {
+                command.arg(self.keys.record(queue, *task));
+            }
+            let values = Parts::of(self.links.query(slot, &command).await?)?.rest();
+            for (task, value) in some.iter().zip(values) {
+                if value != Value::Nil {
+                    found.push(decode::record(*task, &decode::bytes(value)?)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads a worker's record: ms of the last beat, then JSON.
+fn worker(text: &str, now: Timestamp) -> Option<WorkerRecord> {
+    let (seen, record) = text.split_once(' ')?;
+    let seen_at = Timestamp::from_millis(seen.parse().ok()?);
+    let record: WorkerRecord = serde_json::from_str(record).ok()?;
+    let alive = seen_at.plus(record.beat * BEATS_ALIVE) >= now;
+    Some(WorkerRecord {
+        seen_at,
+        alive,
+        ..record
+    })
+}

@@ -1,0 +1,10 @@
+-- Writes the start mark of a suspect.
+--
+-- KEYS  root of the queue
+-- ARGV  incarnation, tag
+-- Reply 1 if the delivery was held, 0 if not. Error GONE: closed or never opened.
+local id, tag = ARGV[1], ARGV[2]
+if call('EXISTS', root .. 'i:' .. id) == 0 then return redis.error_reply('GONE closed') end
+if call('HEXISTS', root .. 'f:' .. id, tag) == 0 then return 0 end
+call('SADD', root .. 'm:' .. id, tag)
+return 1
