@@ -51,7 +51,7 @@ use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
 use self::link::Links;
 use self::proof::Proof;
-use self::script::Script;
+use self::script::{REGISTER, Script};
 
 pub use self::acl::acl_rules;
 pub use self::boot::{Exam, ServerExam, examine};
@@ -187,9 +187,10 @@ impl RedisBroker {
             return Ok(());
         }
         let registry = self.keys.registry();
-        let mut command = redis::cmd("SADD");
-        command.arg(&registry).arg(queue.as_str());
-        self.query(&registry, &command).await?;
+        // A script, for a plain command is refused when memory is at its limit, and then nobody could open and settle.
+        let mut call = REGISTER.call(&registry);
+        call.arg(queue.as_str());
+        self.links.run(slot(&registry), &REGISTER, &call).await?;
         self.registered().insert(queue.clone());
         Ok(())
     }

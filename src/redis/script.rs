@@ -82,6 +82,7 @@ scripts! {
     SWEEP = ALLOW_OOM QUEUE ORPHANS "sweep"
     PROMOTE = ALLOW_OOM QUEUE "promote"
     RING = ALLOW_OOM "ring"
+    REGISTER = ALLOW_OOM "register"
     PAUSE = ALLOW_OOM "pause"
     REVOKE = ALLOW_OOM "revoke"
     REVOCATIONS = READ_ONLY "revocations"
