@@ -29,6 +29,8 @@ mod redis_harness;
 #[cfg(feature = "redis")]
 mod redis_load;
 #[cfg(feature = "redis")]
+mod redis_memory;
+#[cfg(feature = "redis")]
 mod redis_outages;
 #[cfg(feature = "redis")]
 mod redis_proxy;
@@ -38,6 +40,8 @@ mod redis_resp;
 mod redis_server;
 #[cfg(feature = "redis")]
 mod redis_shared;
+#[cfg(feature = "redis")]
+mod redis_storms;
 #[cfg(feature = "redis")]
 mod redis_topology;
 #[cfg(feature = "redis")]
