@@ -33,6 +33,8 @@ mod redis_memory;
 #[cfg(feature = "redis")]
 mod redis_outages;
 #[cfg(feature = "redis")]
+mod redis_processes;
+#[cfg(feature = "redis")]
 mod redis_proxy;
 #[cfg(feature = "redis")]
 mod redis_resp;
