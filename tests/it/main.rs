@@ -47,6 +47,8 @@ mod redis_storms;
 #[cfg(feature = "redis")]
 mod redis_topology;
 #[cfg(feature = "redis")]
+mod redis_wakes;
+#[cfg(feature = "redis")]
 mod redis_works;
 mod sqlite_conformance;
 mod sqlite_faults;

@@ -75,7 +75,6 @@ pub(crate) fn with(url: &str, name: &str, value: &str) -> String {
 }
 
 /// Opens a broker as a client would.
-#[expect(dead_code, reason = "soon")]
 pub(crate) fn open(url: &str) -> RedisBroker {
     RedisBroker::open(RedisOptions::new(url).unwrap()).unwrap()
 }
