@@ -108,7 +108,10 @@ async fn a_failover_is_followed_under_load() {
         } else {
             group.failover();
         }
-        let settled_on = Instant::now() + Duration::from_secs(1);
+        let there = Instant::now();
+        let idle = works.first_start(there).await;
+        assert!(idle < Duration::from_secs(5), "idle for {idle:?}");
+        let settled_on = there + Duration::from_secs(1);
         load.more(200).await;
         let loaded = load.finish().await;
         settled(&*works.broker).await;

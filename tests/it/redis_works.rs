@@ -167,6 +167,17 @@ impl Works {
         }
     }
 
+    /// Waits until a job is started after an instant; returns how long after.
+    pub(crate) async fn first_start(&self, after: Instant) -> Duration {
+        eventually("a job is started again", async || {
+            let all = self.runs.all();
+            let mut starts = all.values().flatten().map(|run| run.started);
+            starts.find(|started| *started > after)
+        })
+        .await
+            - after
+    }
+
     pub(crate) async fn stop(self) {
         self.runtime.stop(Duration::from_secs(10)).await;
     }
