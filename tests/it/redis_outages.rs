@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use celeriac_actors::producer::EnqueueError;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
@@ -10,7 +11,7 @@ use crate::daemon::eventually;
 use crate::redis_load::{Load, Loaded, Shape};
 use crate::redis_server::{Persistence, RedisServer, ServerOptions, wait_until};
 use crate::redis_topology::RedisCluster;
-use crate::redis_works::{Job, Works, client, settled};
+use crate::redis_works::{Job, Works, add, client, settled};
 
 /// How long the server stays away: longer than the lease.
 const AWAY: Duration = Duration::from_secs(3);
@@ -208,4 +209,31 @@ async fn a_server_that_freezes_carries_out_everything_once() {
     assert_eq!(works.runs.doubled(), Vec::<u64>::new());
     one_outage(&works).await;
     works.stop().await;
+}
+
+/// Goal: an enqueue to a server that is away, or silent, fails within its time and says what may have become of the tasks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enqueue_gives_up_in_time_and_says_what_is_known() {
+    let mut server = RedisServer::start(ServerOptions::default());
+    let client = client(&server.url(), Duration::from_secs(1));
+    let jobs = [1, 2].map(job);
+    add(&client, &jobs).await.unwrap();
+    server.signal(Signal::STOP);
+    for silent in [true, false] {
+        if !silent {
+            server.kill();
+        }
+        let from = Instant::now();
+        let error = add(&client, &jobs).await.unwrap_err();
+        assert!(from.elapsed() < Duration::from_secs(2), "{error}");
+        let EnqueueError::Unavailable {
+            accepted, unknown, ..
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!((accepted, unknown), (0, 2));
+    }
+    server.restart();
+    add(&client, &jobs).await.unwrap();
 }

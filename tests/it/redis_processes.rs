@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::daemon::Ground;
+use crate::redis_server::{RedisServer, ServerOptions};
 use crate::redis_shared::{namespace, server, with};
 
 /// How often a daemon is killed.
@@ -85,4 +86,32 @@ async fn a_daemon_that_slept_through_its_lease_settles_nothing() {
     let counted = ground.audit().await;
     assert_eq!((counted.enqueued, counted.succeeded), (140, 140));
     assert!(counted.rescued > 0);
+}
+
+/// Goal: a daemon whose server is away waits for it; one that is refused says why and ends.
+#[tokio::test]
+async fn a_daemon_waits_for_its_server_and_not_for_a_password() {
+    let mut server = RedisServer::start(ServerOptions {
+        users: vec!["user worker on >secret ~* &* +@all".to_owned()],
+        ..ServerOptions::default()
+    });
+    let ground = Ground::on_redis(&server.url_as("worker", "secret"), "");
+    server.kill();
+    let waiting = ground.launch(&[], &[]);
+    let line = waiting.logs("cannot be opened").await;
+    assert!(
+        line.contains("refused") && !line.contains("secret"),
+        "{line}"
+    );
+    server.restart();
+    waiting.logs("runs").await;
+    let echoes = (0..20).map(|i| json!({ "value": i }));
+    let echoes = ground.enqueue("demo.echo", echoes).await;
+    ground.all_succeed(&echoes).await;
+
+    let wrong = server.url_as("worker", "wrong");
+    let mut refused = ground.launch(&["--broker", &wrong], &[]);
+    assert_eq!(refused.code().await, 64);
+    let line = refused.logs("password").await;
+    assert!(!line.contains("wrong@"), "{line}");
 }
