@@ -1,5 +1,6 @@
 //! Real daemons on one server: killed at any moment, stopped beyond their lease.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use celeriac_actors::state::{DeadReason, TaskState};
@@ -86,6 +87,25 @@ async fn a_daemon_that_slept_through_its_lease_settles_nothing() {
     let counted = ground.audit().await;
     assert_eq!((counted.enqueued, counted.succeeded), (140, 140));
     assert!(counted.rescued > 0);
+}
+
+/// Goal: dead letters are stored although no embedded broker has made the data directory.
+#[tokio::test]
+async fn a_daemon_without_a_data_directory_stores_dead_letters() {
+    let ground = ground("");
+    assert!(!ground.data().exists());
+    let _daemon = ground.daemon(&[]).await;
+    let panics = ground.enqueue("demo.panic", vec![json!(null); 3]).await;
+    for end in ground.ends(&panics).await {
+        assert_eq!(end.state, TaskState::Dead);
+    }
+    assert_eq!(ground.letters(3).await.len(), 3);
+    ground.settled().await;
+    let mode = std::fs::metadata(ground.data())
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 /// Goal: a daemon whose server is away waits for it; one that is refused says why and ends.
