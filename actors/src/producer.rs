@@ -224,6 +224,15 @@ struct Channel {
     last: u64,
 }
 
+impl Channel {
+    fn fresh() -> Self {
+        Self {
+            id: ChannelId::random(),
+            last: 0,
+        }
+    }
+}
+
 impl Producer {
     /// Creates a producer on a broker.
     #[must_use]
@@ -394,9 +403,9 @@ impl Producer {
         tasks: Vec<NewTask>,
         accepted: usize,
     ) -> Result<(), EnqueueError> {
-        let channel = self.checkout(&queue);
+        let mut channel = self.checkout(&queue);
         let count = tasks.len();
-        let call = Arc::new(EnqueueCall {
+        let mut call = Arc::new(EnqueueCall {
             queue,
             channel: channel.id,
             number: channel.last + 1,
@@ -404,7 +413,20 @@ impl Producer {
             kind: EnqueueKind::New,
             remember: self.inner.options.remember,
         });
-        match self.repeat(&call).await {
+        let mut outcome = self.repeat(&call).await;
+        if matches!(outcome, Err(BrokerError::Invalid(_))) && channel.last > 0 {
+            // A broker that lost its last moments knows less of the channel than we do, and nothing of this call: it has
+            // no effect under its number. On a channel of its own it does not matter what was lost.
+            channel = Channel::fresh();
+            let fresh = EnqueueCall {
+                channel: channel.id,
+                number: channel.last + 1,
+                ..EnqueueCall::clone(&call)
+            };
+            call = Arc::new(fresh);
+            outcome = self.repeat(&call).await;
+        }
+        match outcome {
             Ok(_) => {
                 self.checkin(&call);
                 Ok(())
@@ -459,10 +481,7 @@ impl Producer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let free = channels.get_mut(queue).and_then(Vec::pop);
-        free.unwrap_or_else(|| Channel {
-            id: ChannelId::random(),
-            last: 0,
-        })
+        free.unwrap_or_else(Channel::fresh)
     }
 
     fn checkin(&self, call: &EnqueueCall) {
@@ -560,5 +579,35 @@ mod tests {
         let sizes: Vec<_> = calls(tasks).iter().map(|(_, t)| t.len()).collect();
         assert_eq!(sizes, [1, 1, 1]);
         assert!(calls(Vec::new()).is_empty());
+    }
+
+    /// Goal: a broker that went back in time, and so is behind a channel's numbers, takes new tasks at once.
+    #[cfg(feature = "testkit")]
+    #[tokio::test]
+    async fn a_broker_that_forgot_calls_takes_the_next_on_a_fresh_channel() {
+        let clock = Arc::new(crate::testkit::ManualClock::new());
+        let broker = Arc::new(crate::testkit::MemoryBroker::new(clock.clone()));
+        let producer = Producer::new(broker.clone(), clock, ProducerOptions::default());
+        let frame = crate::testkit::conformance::frame(1, 5);
+        let task = || {
+            let mut prepared = prepared("a", 0);
+            prepared.task.frame.clone_from(&frame);
+            vec![prepared]
+        };
+        producer.add(task()).await.unwrap();
+        for channel in producer
+            .inner
+            .channels
+            .lock()
+            .unwrap()
+            .values_mut()
+            .flatten()
+        {
+            channel.last += 5;
+        }
+        producer.add(task()).await.unwrap();
+        producer.add(task()).await.unwrap();
+        let queues = broker.queues().await.unwrap();
+        assert_eq!((queues[0].ready, queues[0].counters.enqueued), (3, 3));
     }
 }
