@@ -229,7 +229,7 @@ impl Client {
                     }
                 }
                 // It may be back in time.
-                Err(BrokerError::Unavailable(_)) if !left.is_zero() => {
+                Err(error) if error.is_outage() && !left.is_zero() => {
                     tokio::time::sleep(Duration::from_millis(100).min(left)).await;
                 }
                 Err(error) => return Err(error.into()),

@@ -162,7 +162,7 @@ impl SqliteBroker {
         let (call, reply) = Call::new(step, permit);
         let sent = self.writer.try_send(Order::Run(Box::new(call)));
         sent.map_err(|_| closed())?;
-        reply.await.unwrap_or_else(|_| Err(closed()))
+        reply.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Looks at the database.
@@ -199,7 +199,11 @@ impl Drop for SqliteBroker {
 }
 
 fn closed() -> BrokerError {
-    BrokerError::Unavailable("the broker was closed".to_owned())
+    BrokerError::Away("the broker was closed".to_owned())
+}
+
+fn ended() -> BrokerError {
+    BrokerError::Unavailable("the broker was closed before it answered".to_owned())
 }
 
 fn claim(place: &Place, options: &SqliteOptions) -> Result<Option<Alive>, OpenError> {

@@ -89,6 +89,14 @@ pub(super) fn from_sql(error: &DieselError) -> BrokerError {
     }
 }
 
+/// Returns the error of a step that failed before it began: it certainly did not happen.
+pub(super) fn before(error: BrokerError) -> BrokerError {
+    match error {
+        BrokerError::Unavailable(text) => BrokerError::Away(text),
+        other => other,
+    }
+}
+
 /// Returns whether another connection held the lock.
 pub(super) fn is_busy(error: &DieselError) -> bool {
     trouble(&error.to_string()) == Trouble::Busy
@@ -97,6 +105,16 @@ pub(super) fn is_busy(error: &DieselError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_failed_before_it_began_did_not_happen() {
+        let locked = from_sql(&DieselError::QueryBuilderError("database is locked".into()));
+        assert!(locked.is_unknown(), "a commit may have come first");
+        let locked = before(locked);
+        assert!(locked.is_outage() && !locked.is_unknown(), "{locked:?}");
+        let full = BrokerError::Refused("full".to_owned());
+        assert_eq!(before(full.clone()), full);
+    }
 
     #[test]
     fn messages_mean_what_a_caller_can_do() {
