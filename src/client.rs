@@ -127,7 +127,7 @@ impl Client {
         self.producer.broker()
     }
 
-    /// Enqueues one task; returns when the broker has acknowledged it.
+    /// Enqueues one task; returns when the broker, or else the spool, has acknowledged it.
     ///
     /// # Errors
     /// [`EnqueueError`]; whether the task may have been added is in it.
@@ -178,10 +178,8 @@ impl Client {
     /// Adds a batch that ends behind `so_far` tasks, and counts what was accepted before it into its error.
     async fn add(&self, batch: Vec<Prepared>, so_far: usize) -> Result<(), EnqueueError> {
         let before = so_far - batch.len();
-        self.producer
-            .add(batch)
-            .await
-            .map_err(|error| error.after(before))
+        let added = self.producer.add(batch).await;
+        added.map(drop).map_err(|error| error.after(before))
     }
 
     /// Waits for the end of a task and returns its output.

@@ -3,11 +3,15 @@
 //! A call goes through a *channel*: a random identity whose calls are numbered. A call whose outcome is unknown is
 //! repeated under its own number, which adds nothing twice. A channel whose last call was given up on (its time ran
 //! out, or its future was dropped) is never used again, so a late arrival of that call cannot disturb a later one.
+//!
+//! Where a producer has a [`Spool`], what the broker does not take goes there, and its newer tasks behind it.
 
 mod batch;
 mod error;
 mod options;
 mod send;
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
 
 use std::sync::Arc;
 
@@ -16,13 +20,30 @@ use crate::envelope::Envelope;
 use crate::frame::{FrameLimits, encode, encode_value};
 use crate::header::Header;
 use crate::ids::{QueueName, TaskId, TaskName};
-use crate::ports::{Broker, NewTask, When};
+use crate::ports::{Broker, NewTask, Spool, When};
 use crate::route::queue_for;
 use crate::task::Task;
 use crate::time::Clock;
 
 pub use self::error::EnqueueError;
 pub use self::options::{EnqueueOptions, ProducerOptions, TaskHandle};
+
+/// How many tasks were acknowledged, and by whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// By the broker.
+    pub accepted: usize,
+    /// By the spool: the broker gets them when it is back.
+    pub spooled: usize,
+}
+
+impl Added {
+    /// Returns how many were acknowledged by either.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.accepted + self.spooled
+    }
+}
 
 /// A task ready to be added.
 #[derive(Clone, Debug)]
@@ -72,6 +93,12 @@ impl Producer {
     #[must_use]
     pub fn broker(&self) -> &Arc<dyn Broker> {
         &self.inner.broker
+    }
+
+    /// Returns the spool, where there is one.
+    #[must_use]
+    pub fn spool(&self) -> Option<&Arc<dyn Spool>> {
+        self.inner.options.spool.as_ref()
     }
 
     /// Returns the bounds of frames.
@@ -182,7 +209,7 @@ impl Producer {
         Ok(QueueName::new(routed.unwrap_or(kind_queue))?)
     }
 
-    /// Adds one task; returns when the broker has acknowledged it.
+    /// Adds one task; returns when the broker, or else the spool, has acknowledged it.
     ///
     /// # Errors
     /// [`EnqueueError`]; whether the task may have been added is in it.

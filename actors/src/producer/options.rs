@@ -1,6 +1,7 @@
 //! What a producer is told: of itself, and of one task.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,12 +10,15 @@ use crate::envelope::Overrides;
 use crate::frame::FrameLimits;
 use crate::header::Priority;
 use crate::ids::{QueueName, TaskId};
-use crate::ports::When;
+use crate::ports::{Spool, When};
 use crate::route::Route;
 use crate::time::Timestamp;
 
 /// How long the broker remembers a channel's last call, usually.
 const REMEMBER: Duration = Duration::from_secs(3_600);
+
+/// How long it remembers a call that may come from a spool: longer than outages last.
+pub(super) const REMEMBER_SPOOLED: Duration = Duration::from_secs(7 * 86_400);
 
 /// Where a task is: its queue and its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,6 +113,14 @@ pub struct ProducerOptions {
     /// How long the broker remembers a channel's last call, so that it can be repeated. Longer than `timeout`; default
     /// 1 h.
     pub remember: Duration,
+    /// Where tasks go that the broker does not take; default none.
+    ///
+    /// A call that the broker refuses, that cannot be sent, or that is not answered within `timeout` or two seconds,
+    /// whichever is less, goes there instead of failing; while tasks of a queue wait there, newer ones of that queue go
+    /// behind them. The broker then remembers channels for at least seven days: for so long may an outage last between a
+    /// call without an answer and its repeat. A countdown counts from the enqueue by this process's clock, and only from
+    /// the broker's in a call that may have reached it.
+    pub spool: Option<Arc<dyn Spool>>,
 }
 
 impl Default for ProducerOptions {
@@ -118,6 +130,7 @@ impl Default for ProducerOptions {
             limits: FrameLimits::default(),
             timeout: Duration::from_secs(10),
             remember: REMEMBER,
+            spool: None,
         }
     }
 }
