@@ -39,7 +39,7 @@ impl StepError {
 
 /// What is the matter with the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// Another connection holds the lock.
     Busy,
     /// It cannot be written: full, read-only, failing disk.
@@ -51,7 +51,7 @@ pub(super) enum Trouble {
 }
 
 /// Tells what SQLite's message means.
-pub(super) fn trouble(message: &str) -> Trouble {
+pub(crate) fn trouble(message: &str) -> Trouble {
     let has = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     if has(&["is locked", "schema has changed"]) {
         Trouble::Busy
