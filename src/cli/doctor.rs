@@ -4,6 +4,8 @@ mod data;
 mod finding;
 mod machine;
 mod place;
+#[cfg(feature = "redis")]
+mod redis;
 mod sample;
 
 use std::sync::Arc;
@@ -81,11 +83,7 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, app: &App) -> Result<Exit,
     let Ok(config) = loaded.into_result() else {
         return Ok(round.end());
     };
-    let session = Session {
-        config,
-        notes,
-        json: global.json,
-    };
+    let session = Session::new(config, notes, global.json);
     round.note(place::check(&session));
     Session::block_on(async {
         let broker = data::broker(&session, &mut round).await;

@@ -69,9 +69,10 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
     ];
     app.check()
         .map_err(|error| Failure::new(Exit::Usage, error))?;
-    let session = Session::open(&global, &app, &set)?;
+    let mut session = Session::open(&global, &app, &set)?;
     let logging = telemetry::start(&session.config.log, Arc::new(crate::clock::SystemClock));
     let (log, guard) = logging.map_err(|error| Failure::new(Exit::Usage, error))?;
+    session.log = log.clone();
     for note in &session.notes {
         info!(log, "configuration"; "key" => &note.key, "note" => &note.message);
     }

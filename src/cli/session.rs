@@ -1,5 +1,8 @@
 //! What a command works with: the checked configuration, and the broker, store and client that it names.
 
+#[cfg(feature = "redis")]
+mod redis;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,8 @@ use crate::clock::SystemClock;
 use crate::config::{self, BrokerTarget, Config, Flags, Note, Sources, StoreTarget, Synchronous};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 use crate::store::{Store, StoreOptions, StoreUrl};
+#[cfg(feature = "redis")]
+pub(crate) use redis::failure as redis_failure;
 
 /// How long a one-shot command waits for a broker or store that is away.
 const ONE_SHOT: Duration = Duration::from_secs(10);
@@ -28,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) notes: Vec<Note>,
     pub(crate) json: bool,
+    /// Where adapters log; nowhere until the command starts its logs.
+    pub(crate) log: slog::Logger,
 }
 
 impl Session {
@@ -45,11 +52,17 @@ impl Session {
         let config = loaded
             .into_result()
             .map_err(|report| Failure::new(Exit::Usage, report))?;
-        Ok(Self {
+        Ok(Self::new(config, notes, global.json))
+    }
+
+    /// Makes a session of a configuration.
+    pub(crate) fn new(config: Config, notes: Vec<Note>, json: bool) -> Self {
+        Self {
             config,
             notes,
-            json: global.json,
-        })
+            json,
+            log: slog::Logger::root(slog::Discard, slog::o!()),
+        }
     }
 
     /// Returns the bounds of frames.
@@ -82,8 +95,11 @@ impl Session {
                 }
                 Ok(Arc::new(broker))
             }
+            #[cfg(feature = "redis")]
+            BrokerTarget::Redis { url } => redis::open(&self.redis_options(url, worker)?),
+            #[cfg(not(feature = "redis"))]
             BrokerTarget::Redis { url } => Err(Failure::usage(format!(
-                "the broker {url} cannot be used: this version has only the embedded broker (`sqlite:`); leave `broker` out"
+                "the broker {url} cannot be used: this program was built without the feature `redis`; leave `broker` out"
             ))),
             BrokerTarget::Memory => Err(Failure::usage(
                 "the broker `memory:` is for tests; use the embedded one (`sqlite:`)",

@@ -8,8 +8,8 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::route;
 
 use super::checked::{
-    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, ResultsConfig,
-    StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, RedisConfig,
+    ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
@@ -51,6 +51,10 @@ pub(super) fn build(settings: &Settings) -> Config {
                 "normal" => Synchronous::Normal,
                 _ => Synchronous::Full,
             },
+        },
+        redis: RedisConfig {
+            allow_volatile: settings.switch("redis.allow_volatile"),
+            allow_eviction: settings.switch("redis.allow_eviction"),
         },
         results: ResultsConfig {
             target: settings

@@ -93,6 +93,8 @@ pub struct Config {
     pub tasks: BTreeMap<TaskName, TaskOverride>,
     /// The embedded broker.
     pub embedded: EmbeddedConfig,
+    /// The broker on Redis.
+    pub redis: RedisConfig,
     /// Results of tasks.
     pub results: ResultsConfig,
     /// Dead letters, snapshots and the audit.
@@ -134,6 +136,15 @@ pub struct TaskOverride {
 pub struct EmbeddedConfig {
     /// What an acknowledged task survives.
     pub synchronous: Synchronous,
+}
+
+/// The broker on Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Whether a server that loses acknowledged tasks when it restarts will do.
+    pub allow_volatile: bool,
+    /// Whether a server that throws tasks away when its memory is full will do.
+    pub allow_eviction: bool,
 }
 
 /// Results of tasks.

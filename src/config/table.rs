@@ -199,6 +199,19 @@ pub(super) static TABLE: &[Key] = &[
         "full",
         "What an acknowledged task survives: `full` a power cut, `normal` a crash of the process, and some more speed.",
     ),
+    plain(
+        "redis.allow_volatile",
+        Kind::Switch,
+        "false",
+        "Whether a Redis server without `appendonly yes` will do, which loses acknowledged tasks when it restarts.",
+    ),
+    plain(
+        "redis.allow_eviction",
+        Kind::Switch,
+        "false",
+        "Whether a Redis server will do that throws tasks away when its memory is full (a maxmemory-policy other than \
+         noeviction).",
+    ),
     row(
         "results.url",
         Kind::Url(Scheme::Broker),

@@ -7,12 +7,15 @@ use std::path::PathBuf;
 
 use crate::suggest;
 
-/// The URL schemes that reach a Redis server.
-const REDIS: [&str; 6] = [
+/// The URL schemes that reach a Redis server, those of sockets last.
+#[cfg(not(feature = "redis"))]
+const REDIS: [&str; 8] = [
     "redis",
     "rediss",
     "redis+sentinel",
+    "rediss+sentinel",
     "redis+cluster",
+    "rediss+cluster",
     "redis+socket",
     "unix",
 ];
@@ -137,7 +140,7 @@ impl Scheme {
         match self {
             Self::Broker => {
                 "`sqlite:` (in the data directory), `sqlite:///absolute/dir`, `memory:`, `redis://host:port/db`, \
-                 `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `unix:/socket`"
+                 `rediss://…`, `redis+sentinel://host:port/master`, `redis+cluster://…`, `unix:///socket`"
             }
             Self::Store => {
                 "`sqlite:` (store.db in the data directory), `sqlite:///absolute/file.db`, `postgres://user@host/db`"
@@ -153,7 +156,9 @@ impl Scheme {
                 "redis",
                 "rediss",
                 "redis+sentinel",
+                "rediss+sentinel",
                 "redis+cluster",
+                "rediss+cluster",
                 "redis+socket",
                 "unix",
             ],
@@ -180,11 +185,33 @@ impl Scheme {
             "memory" if matches!(rest, "" | "//") => Ok(Url::Memory),
             "memory" => Err("`memory:` with something behind it".into()),
             "postgres" | "postgresql" => server(rest).map(|()| Url::Postgres(secret(text))),
-            name if REDIS[4..].contains(&name) => socket(rest).map(|()| Url::Redis(secret(text))),
-            _ => server(rest).map(|()| Url::Redis(secret(text))),
+            name => return redis(name, rest, text),
         }
         .map_err(|wrong| (wrong, None))
     }
+}
+
+/// Reads a Redis URL as the broker will.
+#[cfg(feature = "redis")]
+fn redis(_scheme: &str, _rest: &str, text: &str) -> Result<Url, (String, Option<String>)> {
+    match text.parse::<crate::redis::RedisUrl>() {
+        Ok(_) => Ok(Url::Redis(secret(text))),
+        Err(error) => Err((
+            error.found().to_owned(),
+            error.hint().map(ToOwned::to_owned),
+        )),
+    }
+}
+
+/// Reads a Redis URL as far as it can be told without the broker.
+#[cfg(not(feature = "redis"))]
+fn redis(scheme: &str, rest: &str, text: &str) -> Result<Url, (String, Option<String>)> {
+    let read = match REDIS[6..].contains(&scheme) {
+        true => socket(rest),
+        false => server(rest),
+    };
+    read.map(|()| Url::Redis(secret(text)))
+        .map_err(|wrong| (wrong, None))
 }
 
 fn secret(text: &str) -> SecretUrl {
@@ -204,6 +231,7 @@ fn sqlite(rest: &str) -> Result<Option<PathBuf>, String> {
     Ok((!path.is_empty()).then(|| PathBuf::from(path)))
 }
 
+#[cfg(not(feature = "redis"))]
 fn socket(rest: &str) -> Result<(), String> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
     let path = path.rsplit_once('@').map_or(path, |(_, path)| path);
@@ -265,9 +293,17 @@ fn hide(url: &str) -> String {
 }
 
 fn hide_parameter(pair: &str) -> String {
-    const SHOWN: [&str; 6] = [
+    const SHOWN: [&str; 14] = [
         "db",
+        "namespace",
         "timeout",
+        "connect_timeout",
+        "ca",
+        "cert",
+        "key",
+        "password_file",
+        "sentinel_user",
+        "sentinel_password_file",
         "sslmode",
         "ssl_cert_reqs",
         "protocol",
@@ -299,6 +335,7 @@ mod tests {
         for redis in [
             "redis://localhost",
             "rediss://u:p@h:6380/1?timeout=2",
+            "rediss+cluster://a,b:7000?namespace=shop",
             "redis+sentinel://:p@a:26379,b:26379/main",
             "redis+cluster://[::1]:7000",
             "unix:/run/redis.sock",
@@ -340,6 +377,10 @@ mod tests {
             ("redis://me:p@ss/w@h/0", "redis://me:***@h/0"),
             ("redis://token@h", "redis://***@h"),
             ("redis://h?password=x&db=2", "redis://h?password=***&db=2"),
+            (
+                "redis://h?namespace=n&ca=/c.pem",
+                "redis://h?namespace=n&ca=/c.pem",
+            ),
             ("sentinel://:a@h1;sentinel://:b@h2", "sentinel://:***@h2"),
         ] {
             assert_eq!(hide(url), shown);

@@ -23,8 +23,6 @@ pub(super) struct Boot {
     pub(super) version: String,
     /// What somebody should look at.
     pub(super) warnings: Vec<String>,
-    /// The identity of the first server's process.
-    pub(super) run_id: String,
     /// By which wiped data is noticed.
     pub(super) generation: Generation,
 }
@@ -60,16 +58,12 @@ pub(super) async fn check(links: &Links, options: &RedisOptions) -> Result<Boot,
     let mut warnings = Vec::new();
     let mut durability = Durability::PowerSafe;
     let mut oldest: Option<Facts> = None;
-    let mut run_id = String::new();
     for (facts, judgement) in survey(links, options).await? {
         if let Some(refusal) = judgement.refusals.into_iter().next() {
             return Err(refusal);
         }
         warnings.extend(judgement.warnings);
         durability = durability.min(judgement.durability);
-        if run_id.is_empty() {
-            run_id.clone_from(&facts.run_id);
-        }
         if oldest
             .as_ref()
             .is_none_or(|old| facts.release() < old.release())
@@ -85,7 +79,6 @@ pub(super) async fn check(links: &Links, options: &RedisOptions) -> Result<Boot,
         durability,
         version: oldest.map(|facts| facts.version).unwrap_or_default(),
         warnings,
-        run_id,
         generation,
     })
 }
@@ -138,6 +131,9 @@ fn unable(options: &RedisOptions, fault: Fault) -> OpenError {
         Class::Denied => OpenError::Denied(text),
         Class::Invalid if matches!(options.url.place, Place::Cluster(_)) => OpenError::Kind(
             format!("{text}: use redis:// for a server that is in no cluster"),
+        ),
+        Class::Invalid if matches!(options.url.place, Place::Sentinel { .. }) => OpenError::Kind(
+            format!("{text}: is it a sentinel? Their port is 26379 as a rule"),
         ),
         Class::Invalid => OpenError::Kind(text),
         _ => OpenError::Away(text),

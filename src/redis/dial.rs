@@ -153,30 +153,39 @@ impl Dialer {
         node: &Node,
         connection: &mut MultiplexedConnection,
     ) -> Result<Result<i64, Fault>, Fault> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("CLIENT").arg("SETNAME").arg(&self.name);
-        pipe.cmd("CLIENT").arg("ID");
-        if self.masters_only {
-            pipe.cmd("ROLE");
+        let mut name = redis::cmd("CLIENT");
+        name.arg("SETNAME").arg(&self.name);
+        let mut id = redis::cmd("CLIENT");
+        id.arg("ID");
+        let role = redis::cmd("ROLE");
+        // Sent together, answered one by one: a server that wants no more clients says so once and hangs up.
+        let (mut second, mut third) = (connection.clone(), connection.clone());
+        let (named, id, role) = tokio::join!(
+            connection.send_packed_command(&name),
+            second.send_packed_command(&id),
+            async {
+                match self.masters_only {
+                    true => third.send_packed_command(&role).await,
+                    false => Ok(Value::Nil),
+                }
+            },
+        );
+        if let Value::ServerError(error) = named.map_err(|error| unopened(node, &error))? {
+            let fault = Fault::of(&error.into()).at(node);
+            // A server that does not let itself be told the name works without.
+            if matches!(fault.class, Class::Crowded | Class::Login) {
+                return Err(fault);
+            }
         }
-        let count = if self.masters_only { 3 } else { 2 };
-        let answers = connection.send_packed_commands(&pipe, 0, count).await;
-        let mut answers = answers.map_err(|error| unopened(node, &error))?.into_iter();
-        answers.next(); // A server that does not let itself be told the name works without.
-        let id = match answers.next() {
-            Some(Value::Int(id)) => Ok(id),
-            Some(Value::ServerError(error)) => Err(Fault::of(&error.into()).at(node)),
-            _ => Err(Fault::new(Class::Garbled, "CLIENT ID").at(node)),
-        };
-        if let Some(Value::Array(role)) = answers.next()
+        if let Value::Array(role) = role.map_err(|error| unopened(node, &error))?
             && !role.first().is_some_and(is_master)
         {
             return Err(Fault::not_sent(node, "it is a replica"));
         }
-        // An unauthenticated connection can do nothing at all.
-        match id {
-            Err(fault) if fault.class == Class::Login => Err(fault),
-            id => Ok(id),
+        match id.map_err(|error| unopened(node, &error))? {
+            Value::Int(id) => Ok(Ok(id)),
+            Value::ServerError(error) => Ok(Err(Fault::of(&error.into()).at(node))),
+            _ => Ok(Err(Fault::new(Class::Garbled, "CLIENT ID").at(node))),
         }
     }
 }

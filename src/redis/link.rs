@@ -54,6 +54,8 @@ struct Journey<'a> {
 
 /// Moves and detours of one call; more means that the servers do not agree with one another.
 const HOPS: u32 = 16;
+/// The longest pause before a server is looked up again when nobody knew one.
+const UNKNOWN: Duration = Duration::from_millis(100);
 
 impl Links {
     /// Prepares connections; opens none.
@@ -131,7 +133,7 @@ impl Links {
         }
     }
 
-    /// Sends a command to one server.
+    /// Sends a command without keys to one server.
     pub(super) async fn send_to(&self, node: &Node, command: &Cmd) -> Result<Value, Fault> {
         let call = Call {
             command,
@@ -139,26 +141,17 @@ impl Links {
             deadline: Instant::now() + self.timeout,
             if_failing: IfFailing::Wait,
         };
-        self.pool.send(node, call).await
+        let answer = self.pool.send(node, call).await;
+        if let Err(fault) = &answer {
+            self.topology.learn(&self.pool, node, Slot(0), fault);
+        }
+        answer
     }
 
     /// Returns every server that takes writes.
     pub(super) async fn masters(&self) -> Result<Vec<Node>, Fault> {
         let deadline = Instant::now() + self.timeout;
         self.topology.masters(&self.pool, deadline).await
-    }
-
-    /// Sends a command to every server that takes writes.
-    pub(super) async fn query_all_masters(
-        &self,
-        command: &Cmd,
-    ) -> Result<Vec<(Node, Value)>, BrokerError> {
-        let mut answers = Vec::new();
-        for node in self.masters().await.map_err(Fault::into_broker_error)? {
-            let answer = self.send_to(&node, command).await;
-            answers.push((node, answer.map_err(Fault::into_broker_error)?));
-        }
-        Ok(answers)
     }
 
     /// Opens a connection of its own to the node of `slot`; whoever uses it bounds its waits.
@@ -241,8 +234,19 @@ impl Journey<'_> {
             return Ok((node, true));
         }
         let links = self.links;
-        let node = links.topology.node(&links.pool, self.slot, self.deadline);
-        Ok((node.await?, false))
+        loop {
+            let node = links.topology.node(&links.pool, self.slot, self.deadline);
+            let fault = match node.await {
+                Ok(node) => return Ok((node, false)),
+                Err(fault) => fault,
+            };
+            let pause = jittered(UNKNOWN);
+            let lasting = !matches!(fault.class, Class::NotSent | Class::ClusterDown);
+            if lasting || Instant::now() + pause >= self.deadline {
+                return Err(fault);
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Decides whether to go on after a failure; waits before the next step where that is due.
@@ -252,7 +256,7 @@ impl Journey<'_> {
         let pause = match step {
             Step::GiveUp => return Err(fault),
             Step::Again => Duration::ZERO,
-            Step::Pause(most) => most.mul_f32(0.5 + rand::random::<f32>() / 2.0),
+            Step::Pause(most) => jittered(most),
             Step::Ask(to) => {
                 self.asked = Some(to);
                 Duration::ZERO
@@ -267,4 +271,9 @@ impl Journey<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns a pause of which chance takes away up to half.
+fn jittered(most: Duration) -> Duration {
+    most.mul_f32(0.5 + rand::random::<f32>() / 2.0)
 }

@@ -28,8 +28,15 @@ fn a_wrong_configuration_ends_with_64_and_every_mistake() {
             .any(|text| text.contains("did you mean `lease`?"))
     );
     let redis = Site::new();
-    let ran = redis.run("doctor --broker redis://localhost/1").expect(64);
+    let ran = redis
+        .run("doctor --broker redis://localhost/one")
+        .expect(64);
+    assert!(ran.out.contains("failure  config"), "{}", ran.out);
+    let ran = redis
+        .run("doctor --broker redis://127.0.0.1:1?timeout=100ms")
+        .expect(69);
     assert!(ran.out.contains("failure  broker"), "{}", ran.out);
+    assert!(ran.out.contains("nothing was sent"), "{}", ran.out);
 }
 
 #[test]

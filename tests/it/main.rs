@@ -25,6 +25,10 @@ mod redis_conformance;
 #[cfg(feature = "redis")]
 mod redis_harness;
 #[cfg(feature = "redis")]
+mod redis_load;
+#[cfg(feature = "redis")]
+mod redis_outages;
+#[cfg(feature = "redis")]
 mod redis_proxy;
 #[cfg(feature = "redis")]
 mod redis_resp;
@@ -34,6 +38,8 @@ mod redis_server;
 mod redis_shared;
 #[cfg(feature = "redis")]
 mod redis_topology;
+#[cfg(feature = "redis")]
+mod redis_works;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;

@@ -7,6 +7,7 @@ use celeriac_actors::ports::{
 };
 use celeriac_actors::time::Timestamp;
 
+use super::super::exit::Exit;
 use super::super::output::{counted, size};
 use super::super::rights::is_there;
 use super::super::session::{Session, open_failure};
@@ -21,19 +22,33 @@ const LONG_LOG: u64 = 256 << 20;
 
 /// The broker as far as it could be opened.
 pub(super) struct Seen {
-    pub(super) exam: Exam,
+    /// The newest instant in its data.
+    pub(super) newest: Option<Timestamp>,
     pub(super) open: Option<Arc<dyn Broker>>,
 }
 
 /// Checks the broker and what runs on it.
 pub(super) async fn broker(session: &Session, round: &mut Round) -> Option<Seen> {
-    let BrokerTarget::Embedded { dir } = &session.config.broker else {
-        let refused = session.broker(None).err();
-        let text = refused
-            .map(|failure| failure.to_string())
-            .unwrap_or_default();
-        round.note([Finding::failure(Blame::Configuration, "broker", text)]);
-        return None;
+    let dir = match &session.config.broker {
+        BrokerTarget::Embedded { dir } => dir,
+        #[cfg(feature = "redis")]
+        BrokerTarget::Redis { url } => {
+            let (fit, findings) = super::redis::check(session, url);
+            round.note(findings);
+            let open = if fit {
+                open(session, round).await
+            } else {
+                None
+            };
+            return Some(Seen { newest: None, open });
+        }
+        _ => {
+            let refused = session.broker(None).err();
+            let text = refused.map(|failure| failure.to_string());
+            let text = text.unwrap_or_default();
+            round.note([Finding::failure(Blame::Configuration, "broker", text)]);
+            return None;
+        }
     };
     let exam = match SqliteBroker::examine(dir) {
         Ok(Some(exam)) => exam,
@@ -50,20 +65,30 @@ pub(super) async fn broker(session: &Session, round: &mut Round) -> Option<Seen>
         }
     };
     round.note(database(&exam));
-    if exam.version != exam.known || !exam.damage.is_empty() {
-        return Some(Seen { exam, open: None });
-    }
-    let open = match session.broker(None) {
+    let newest = exam.newest;
+    let open = match exam.version == exam.known && exam.damage.is_empty() {
+        true => open(session, round).await,
+        false => None,
+    };
+    Some(Seen { newest, open })
+}
+
+/// Opens the broker and checks what runs on it.
+async fn open(session: &Session, round: &mut Round) -> Option<Arc<dyn Broker>> {
+    match session.broker(None) {
         Ok(broker) => {
             round.note(life(&broker).await);
             Some(broker)
         }
         Err(failure) => {
-            round.note([Finding::failure(Blame::Data, "broker", failure.to_string())]);
+            let blame = match (failure.exit(), &session.config.broker) {
+                (Exit::Usage, BrokerTarget::Redis { .. }) => Blame::Configuration,
+                _ => Blame::Data,
+            };
+            round.note([Finding::failure(blame, "broker", failure.to_string())]);
             None
         }
-    };
-    Some(Seen { exam, open })
+    }
 }
 
 /// Judges the database itself.
@@ -268,5 +293,5 @@ pub(super) async fn newest(broker: Option<&Seen>, store: Option<&Store>) -> Opti
         None => None,
     };
     let buried = in_store.and_then(|page| page.letters.first().map(|letter| letter.buried_at));
-    buried.max(broker.and_then(|broker| broker.exam.newest))
+    buried.max(broker.and_then(|broker| broker.newest))
 }

@@ -19,7 +19,6 @@ pub(super) struct Facts {
     pub(super) version: String,
     /// `standalone`, `cluster` or `sentinel`.
     pub(super) mode: String,
-    pub(super) run_id: String,
     /// Whose replica it is.
     pub(super) master: Option<String>,
     /// The limit of memory in bytes; 0 for none.
@@ -54,7 +53,6 @@ impl Facts {
         Ok(Self {
             version: field("redis_version").to_owned(),
             mode: field("redis_mode").to_owned(),
-            run_id: field("run_id").to_owned(),
             master: (field("role") == "slave")
                 .then(|| format!("{}:{}", field("master_host"), field("master_port"))),
             maxmemory: field("maxmemory").parse().unwrap_or_default(),

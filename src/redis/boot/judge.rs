@@ -147,7 +147,6 @@ mod tests {
             node: Node::tcp("h", 1),
             version: "7.0.15".into(),
             mode: "standalone".into(),
-            run_id: "r".into(),
             master: None,
             maxmemory: 0,
             policy: "noeviction".into(),

@@ -28,7 +28,7 @@ async fn the_class_is_that_of_the_server() {
     let found = boot(&at).await.unwrap();
     assert_eq!(found.durability, Durability::CrashSafe);
     assert_eq!(found.warnings, Vec::<String>::new());
-    assert!(found.version.starts_with(char::is_numeric) && found.run_id.len() == 40);
+    assert!(found.version.starts_with(char::is_numeric));
     server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
     assert_eq!(boot(&at).await.unwrap().durability, Durability::PowerSafe);
 

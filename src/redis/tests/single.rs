@@ -52,15 +52,6 @@ async fn a_command_is_answered_and_the_connection_has_a_name() {
         .query(ANY, redis::cmd("EVALSHA").arg("0".repeat(40)).arg(0))
         .await;
     assert!(matches!(unknown, Ok(Value::ServerError(_))), "{unknown:?}");
-    let whole = || {
-        let mut whole = redis::cmd("EVAL");
-        whole.arg("return 7").arg(0);
-        whole
-    };
-    let mut by_hash = redis::cmd("EVALSHA");
-    by_hash.arg("0".repeat(40)).arg(0);
-    let answer = links.query_script(ANY, &by_hash, whole).await;
-    assert_eq!(answer, Ok(Value::Int(7)));
     let wrong = links.query(ANY, &redis::cmd("NONSENSE")).await;
     assert!(matches!(wrong, Err(BrokerError::Invalid(_))), "{wrong:?}");
 }
@@ -293,4 +284,61 @@ async fn tls_proves_both_sides() {
     let missing = RedisOptions::new("rediss://h?ca=/nowhere.pem").unwrap();
     let missing = Links::new(&missing).unwrap_err().to_string();
     assert!(missing.contains("/nowhere.pem cannot be used"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_clients_says_so() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start("maxclients 2").await;
+    let links = links(&server.url());
+    let _one = links.dedicated(ANY).await.unwrap();
+    let _two = links.dedicated(ANY).await.unwrap();
+    let full = links.query(ANY, &ping()).await.unwrap_err().to_string();
+    assert!(
+        full.contains("max number of clients") && full.contains("maxclients"),
+        "{full}"
+    );
+}
+
+/// Goal: many runtimes find a server that comes back soon, without having stormed it.
+#[test]
+fn many_runtimes_find_a_server_that_comes_back() {
+    if !installed() {
+        return;
+    }
+    const THREADS: usize = 16;
+    let keeper = runtime();
+    let mut server = keeper.block_on(Server::start(""));
+    let links = links(&server.url());
+    for _ in 0..2 {
+        server.kill();
+        std::thread::scope(|scope| {
+            let work = || {
+                let insist = async {
+                    while links.query(ANY, &ping()).await.is_err() {}
+                    tokio::time::Instant::now()
+                };
+                runtime().block_on(insist)
+            };
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+            let restarted = keeper.block_on(async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                server.restart().await;
+                tokio::time::Instant::now()
+            });
+            for thread in threads {
+                let found = thread.join().unwrap();
+                let after = found.saturating_duration_since(restarted);
+                assert!(after < Duration::from_millis(1_500), "{after:?}");
+            }
+        });
+    }
+    // Two outages of 3 s with 16 callers: pauses that double up to a second allow few attempts in each.
+    assert!(
+        links.connections() < 2 * (60 + 2 * THREADS as u64),
+        "{}",
+        links.connections()
+    );
 }
