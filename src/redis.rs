@@ -32,6 +32,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod together;
 mod topology;
 mod url;
 
@@ -40,7 +41,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::ports::BrokerError;
 use redis::{Cmd, Value};
 
@@ -52,6 +53,7 @@ use self::keys::{Keys, slot};
 use self::link::Links;
 use self::proof::Proof;
 use self::script::{REGISTER, Script};
+use self::together::Together;
 
 pub use self::acl::acl_rules;
 pub use self::boot::{Exam, ServerExam, examine};
@@ -72,6 +74,8 @@ pub struct RedisBroker {
     /// The queues that the registry has heard of, and when that was last made sure.
     registered: Mutex<HashSet<QueueName>>,
     dropped_results: AtomicU64,
+    renewals: Together<Leases, Vec<IncarnationId>>,
+    sweeps: Together<String, sweep::Step>,
     /// Where results are kept, if not with the tasks.
     elsewhere: Option<Arc<Elsewhere>>,
     _background: Background,
@@ -125,6 +129,8 @@ impl RedisBroker {
             channels,
             registered: Mutex::default(),
             dropped_results: AtomicU64::new(0),
+            renewals: Together::default(),
+            sweeps: Together::default(),
             elsewhere,
             _background: Background::start(listener, hubs)?,
         })
@@ -219,6 +225,9 @@ async fn known_queues(links: &Links, keys: &Keys) -> Reply<Vec<QueueName>> {
     queues.sort();
     Ok(queues)
 }
+
+/// The root of a queue's keys, and incarnations of it.
+type Leases = (String, Vec<IncarnationId>);
 
 type Reply<T> = Result<T, BrokerError>;
 
