@@ -127,7 +127,7 @@ impl Client {
         self.producer.broker()
     }
 
-    /// Enqueues one task; returns when the broker has acknowledged it.
+    /// Enqueues one task; returns when the broker, or else the spool, has acknowledged it.
     ///
     /// # Errors
     /// [`EnqueueError`]; whether the task may have been added is in it.
@@ -178,10 +178,8 @@ impl Client {
     /// Adds a batch that ends behind `so_far` tasks, and counts what was accepted before it into its error.
     async fn add(&self, batch: Vec<Prepared>, so_far: usize) -> Result<(), EnqueueError> {
         let before = so_far - batch.len();
-        self.producer
-            .add(batch)
-            .await
-            .map_err(|error| error.after(before))
+        let added = self.producer.add(batch).await;
+        added.map(drop).map_err(|error| error.after(before))
     }
 
     /// Waits for the end of a task and returns its output.
@@ -229,7 +227,7 @@ impl Client {
                     }
                 }
                 // It may be back in time.
-                Err(BrokerError::Unavailable(_)) if !left.is_zero() => {
+                Err(error) if error.is_outage() && !left.is_zero() => {
                     tokio::time::sleep(Duration::from_millis(100).min(left)).await;
                 }
                 Err(error) => return Err(error.into()),

@@ -51,6 +51,7 @@
 //! - `client` (feature `client`): enqueueing and waiting, without a runtime.
 //! - `cli` (feature `daemon`): the daemon and its commands, for a binary of one's own.
 //! - `sqlite`, `store`: the embedded broker; dead letters.
+//! - `spool` (feature `client`): enqueueing while the broker is away.
 //! - [`supervisor`], [`child`], [`reference`](mod@reference): supervision, for actors of one's own.
 //! - `testkit` (feature `testkit`): a broker in memory, a manual clock, a rig, the conformance suite for brokers.
 
@@ -68,6 +69,8 @@ pub mod config;
 pub mod redis;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+#[cfg(feature = "client")]
+pub mod spool;
 #[cfg(feature = "client")]
 pub mod sqlite;
 #[cfg(feature = "daemon")]

@@ -36,7 +36,7 @@ mod reads;
 mod room;
 mod scan;
 mod schema;
-mod sql;
+pub(crate) mod sql;
 mod steps;
 mod syncer;
 #[cfg(test)]
@@ -53,6 +53,7 @@ use std::time::Duration;
 use celeriac_actors::ports::BrokerError;
 use celeriac_actors::time::Clock;
 
+pub(crate) use self::errors::{Trouble, trouble};
 pub use self::exam::Exam;
 pub use self::options::{OpenError, SqliteOptions};
 
@@ -63,9 +64,11 @@ use self::errors::StepError;
 use self::job::{Call, Reply};
 use self::keeper::{Keeper, Keeping};
 use self::place::Place;
+pub(crate) use self::place::doubts_about;
 use self::reader::Reader;
 use self::room::{Room, Rooms};
 use self::schema::Role;
+pub(crate) use self::schema::marks;
 use self::sql::Db;
 use self::steps::Step;
 use self::syncer::{SyncLog, Syncer};
@@ -162,7 +165,7 @@ impl SqliteBroker {
         let (call, reply) = Call::new(step, permit);
         let sent = self.writer.try_send(Order::Run(Box::new(call)));
         sent.map_err(|_| closed())?;
-        reply.await.unwrap_or_else(|_| Err(closed()))
+        reply.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Looks at the database.
@@ -199,7 +202,11 @@ impl Drop for SqliteBroker {
 }
 
 fn closed() -> BrokerError {
-    BrokerError::Unavailable("the broker was closed".to_owned())
+    BrokerError::Away("the broker was closed".to_owned())
+}
+
+fn ended() -> BrokerError {
+    BrokerError::Unavailable("the broker was closed before it answered".to_owned())
 }
 
 fn claim(place: &Place, options: &SqliteOptions) -> Result<Option<Alive>, OpenError> {

@@ -2,6 +2,7 @@
 
 mod broker;
 mod inspect;
+mod spool;
 mod store;
 
 pub use broker::{
@@ -12,6 +13,7 @@ pub use inspect::{
     Counters, Cursor, QueueStatus, ScanPage, ScanRequest, SharedValue, StoredTask, Wake,
     WorkerRecord, id_of,
 };
+pub use spool::{Sent, Spool, SpoolError};
 pub use store::{
     DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,
     StoreError,

@@ -194,7 +194,7 @@ fn one_process_is_cut_off_while_another_goes_on() {
             cut_off.plan(Fault::Away);
         };
         let (waited, ()) = futures_util::future::join(waiting, cut).await;
-        assert!(matches!(waited, Err(BrokerError::Unavailable(_))));
+        assert!(matches!(waited, Err(BrokerError::Away(_))));
         assert!(broker.queues().await.is_ok());
         assert!(cut_off.queues().await.is_err());
         cut_off.heal();

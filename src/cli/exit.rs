@@ -48,6 +48,8 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Failure {
     exit: Exit,
     error: anyhow::Error,
+    /// What programs read beside the text.
+    details: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Failure {
@@ -55,15 +57,20 @@ impl Failure {
         Self {
             exit,
             error: error.into(),
+            details: serde_json::Map::new(),
         }
+    }
+
+    /// Adds something for programs.
+    #[must_use]
+    pub(crate) fn detail(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
     }
 
     /// The command or the configuration is wrong.
     pub(crate) fn usage(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
-        Self {
-            exit: Exit::Usage,
-            error: anyhow::Error::msg(message),
-        }
+        Self::new(Exit::Usage, anyhow::Error::msg(message))
     }
 
     /// The broker or the store cannot be reached.
@@ -85,7 +92,10 @@ impl Failure {
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         let text = format!("{:#}", self.error);
         if json {
-            let error = serde_json::json!({ "error": text, "exit": self.exit.code() });
+            let mut error = serde_json::json!({ "error": text, "exit": self.exit.code() });
+            if let Some(object) = error.as_object_mut() {
+                object.extend(self.details.clone());
+            }
             output::complain(&error.to_string());
         } else {
             output::complain(&format!("celeriac: {text}"));

@@ -11,7 +11,7 @@ use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::{Policy, ResultLimits};
-use celeriac_actors::ports::{Broker, BrokerError};
+use celeriac_actors::ports::Broker;
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
 use futures_util::FutureExt;
@@ -254,7 +254,7 @@ async fn until_done(burst: Option<Burst>) {
         tokio::time::sleep(BURST_LOOK).await;
         let queues = match broker.queues().await {
             Ok(queues) => queues,
-            Err(BrokerError::Unavailable(_) | BrokerError::Refused(_)) => continue,
+            Err(error) if error.is_outage() => continue,
             Err(_) => return,
         };
         let left = |queue: &celeriac_actors::ports::QueueStatus| {

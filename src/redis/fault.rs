@@ -131,7 +131,8 @@ impl Fault {
             Class::Full | Class::Disk | Class::ReadOnly | Class::NoReplicas | Class::Denied => {
                 BrokerError::Refused(self.to_string())
             }
-            _ => BrokerError::Unavailable(self.to_string()),
+            _ if self.is_unknown() => BrokerError::Unavailable(self.to_string()),
+            _ => BrokerError::Away(self.to_string()),
         }
     }
 }
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn every_code_has_its_class_and_its_consequence() {
         use Class::*;
-        let unavailable = |class| (class, "unavailable");
+        let away = |class| (class, "away");
         for (code, detail, (class, outcome)) in [
             ("GONE", "closed", (Gone, "gone")),
             ("ASTRAY", "call 3", (Invalid, "invalid")),
@@ -240,19 +241,19 @@ mod tests {
                 "The user executing the script can't run this command",
                 (Denied, "refused"),
             ),
-            ("LOADING", "Redis is loading", unavailable(Loading)),
-            ("BUSY", "Redis is busy", unavailable(Busy)),
-            ("NOSCRIPT", "No matching script", unavailable(NoScript)),
-            ("NOAUTH", "Authentication required", unavailable(Login)),
-            ("WRONGPASS", "invalid username-", unavailable(Login)),
-            ("DENIED", "protected mode", unavailable(Login)),
-            ("MOVED", "3999 127.0.0.1:6381", unavailable(Moved)),
-            ("ASK", "3999 127.0.0.1:6381", unavailable(Ask)),
-            ("TRYAGAIN", "Multiple keys", unavailable(TryAgain)),
-            ("CLUSTERDOWN", "Hash slot", unavailable(ClusterDown)),
-            ("MASTERDOWN", "Link with", unavailable(MasterDown)),
-            ("UNBLOCKED", "force unblock", unavailable(Unblocked)),
-            ("ERR", "max number of clients reached", unavailable(Crowded)),
+            ("LOADING", "Redis is loading", away(Loading)),
+            ("BUSY", "Redis is busy", away(Busy)),
+            ("NOSCRIPT", "No matching script", away(NoScript)),
+            ("NOAUTH", "Authentication required", away(Login)),
+            ("WRONGPASS", "invalid username-", away(Login)),
+            ("DENIED", "protected mode", away(Login)),
+            ("MOVED", "3999 127.0.0.1:6381", away(Moved)),
+            ("ASK", "3999 127.0.0.1:6381", away(Ask)),
+            ("TRYAGAIN", "Multiple keys", away(TryAgain)),
+            ("CLUSTERDOWN", "Hash slot", away(ClusterDown)),
+            ("MASTERDOWN", "Link with", away(MasterDown)),
+            ("UNBLOCKED", "force unblock", away(Unblocked)),
+            ("ERR", "max number of clients reached", away(Crowded)),
         ] {
             let fault = Fault::of(&said(code, detail));
             assert_eq!(fault.class, class, "{code} {detail}");
@@ -263,6 +264,7 @@ mod tests {
             let found = match fault.into_broker_error() {
                 BrokerError::Gone => "gone",
                 BrokerError::Unavailable(_) => "unavailable",
+                BrokerError::Away(_) => "away",
                 BrokerError::Refused(_) => "refused",
                 BrokerError::Invalid(_) => "invalid",
                 BrokerError::Schema(_) => "schema",
@@ -296,6 +298,8 @@ mod tests {
             never.to_string(),
             "h:1: connection refused (nothing was sent)"
         );
+        let never = never.into_broker_error();
+        assert!(never.is_outage() && !never.is_unknown(), "{never:?}");
         let late = Fault::late(&node, Duration::from_secs(2));
         assert!(
             late.to_string()

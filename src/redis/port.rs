@@ -53,7 +53,12 @@ impl Broker for RedisBroker {
 
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
         check_enqueue(&call).map_err(invalid)?;
-        self.register(&call.queue).await?;
+        // That a queue is heard of adds no task to it: whatever became of that, the call was not sent.
+        let heard_of = self.register(&call.queue).await;
+        heard_of.map_err(|error| match error {
+            BrokerError::Unavailable(text) => BrokerError::Away(text),
+            error => error,
+        })?;
         let command = encode::enqueue(&self.keys, &call);
         let reply = self.run(&ENQUEUE, &call.queue, &command).await?;
         decode::timestamp(reply)

@@ -39,7 +39,7 @@ impl StepError {
 
 /// What is the matter with the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// Another connection holds the lock.
     Busy,
     /// It cannot be written: full, read-only, failing disk.
@@ -51,7 +51,7 @@ pub(super) enum Trouble {
 }
 
 /// Tells what SQLite's message means.
-pub(super) fn trouble(message: &str) -> Trouble {
+pub(crate) fn trouble(message: &str) -> Trouble {
     let has = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     if has(&["is locked", "schema has changed"]) {
         Trouble::Busy
@@ -89,6 +89,14 @@ pub(super) fn from_sql(error: &DieselError) -> BrokerError {
     }
 }
 
+/// Returns the error of a step that failed before it began: it certainly did not happen.
+pub(super) fn before(error: BrokerError) -> BrokerError {
+    match error {
+        BrokerError::Unavailable(text) => BrokerError::Away(text),
+        other => other,
+    }
+}
+
 /// Returns whether another connection held the lock.
 pub(super) fn is_busy(error: &DieselError) -> bool {
     trouble(&error.to_string()) == Trouble::Busy
@@ -97,6 +105,16 @@ pub(super) fn is_busy(error: &DieselError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_failed_before_it_began_did_not_happen() {
+        let locked = from_sql(&DieselError::QueryBuilderError("database is locked".into()));
+        assert!(locked.is_unknown(), "a commit may have come first");
+        let locked = before(locked);
+        assert!(locked.is_outage() && !locked.is_unknown(), "{locked:?}");
+        let full = BrokerError::Refused("full".to_owned());
+        assert_eq!(before(full.clone()), full);
+    }
 
     #[test]
     fn messages_mean_what_a_caller_can_do() {

@@ -75,7 +75,7 @@ impl Keeping {
     /// Refuses every step once the database is known to be lost.
     pub(super) fn ensure_present(&self) -> Result<(), BrokerError> {
         if self.lost.load(Ordering::Relaxed) {
-            return Err(BrokerError::Unavailable(
+            return Err(BrokerError::Away(
                 "broker.db was removed or replaced while it was open; restart the workers"
                     .to_owned(),
             ));

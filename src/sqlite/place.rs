@@ -128,7 +128,7 @@ fn file_at(path: &Path) -> io::Result<(u64, u64)> {
 ///
 /// # Errors
 /// [`OpenError::NetworkFileSystem`] when a broker must not be there.
-pub(super) fn doubts_about(root: &Path) -> Result<Vec<String>, OpenError> {
+pub(crate) fn doubts_about(root: &Path) -> Result<Vec<String>, OpenError> {
     let found = rustix::fs::statfs(root)
         .map_err(|error| OpenError::directory(root)(io::Error::from(error)))?;
     // The field's type differs between platforms.

@@ -40,7 +40,7 @@ impl Reader {
         permit: OwnedSemaphorePermit,
         look: impl FnOnce(&mut Db) -> Result<T, StepError> + Send + 'static,
     ) -> Reply<T> {
-        let gone = || BrokerError::Unavailable("the broker was closed".to_owned());
+        let gone = || BrokerError::Away("the broker was closed".to_owned());
         let (caller, reply) = oneshot::channel();
         let order: Look = Box::new(move |db| {
             let seen = consistently(db, look).map_err(StepError::into_broker);

@@ -106,7 +106,7 @@ impl From<diesel::result::Error> for Attempt {
 /// Returns whose database it is, its version, and how many things are in it.
 ///
 /// All of one moment: another process may be making it, and half of that would look like somebody else's.
-pub(super) fn marks(db: &mut Db) -> diesel::QueryResult<(i64, i64, i64)> {
+pub(crate) fn marks(db: &mut Db) -> diesel::QueryResult<(i64, i64, i64)> {
     db.batch("BEGIN")?;
     let application = db.number("PRAGMA application_id")?;
     let version = db.number("PRAGMA user_version")?;

@@ -18,7 +18,7 @@ use diesel::{Connection, RunQueryDsl};
 
 /// A value of a statement.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// A whole number.
     Int(i64),
     /// Bytes.
@@ -61,13 +61,13 @@ impl Query for Sql<'_> {
 impl<C> RunQueryDsl<C> for Sql<'_> {}
 
 /// One row of a result, read by position. NULL reads as zero or as empty.
-pub(super) struct Columns<'stmt, 'query>(
+pub(crate) struct Columns<'stmt, 'query>(
     <SqliteConnection as LoadConnection<DefaultLoadingMode>>::Row<'stmt, 'query>,
 );
 
 impl Columns<'_, '_> {
     /// Returns column `at` as a whole number.
-    pub(super) fn int(&self, at: usize) -> i64 {
+    pub(crate) fn int(&self, at: usize) -> i64 {
         let field = self.0.get(at);
         field
             .as_ref()
@@ -76,17 +76,17 @@ impl Columns<'_, '_> {
     }
 
     /// Returns column `at` as a number that is never negative.
-    pub(super) fn count(&self, at: usize) -> u64 {
+    pub(crate) fn count(&self, at: usize) -> u64 {
         u64::try_from(self.int(at)).unwrap_or_default()
     }
 
     /// Returns whether column `at` is neither NULL nor zero.
-    pub(super) fn flag(&self, at: usize) -> bool {
+    pub(crate) fn flag(&self, at: usize) -> bool {
         self.int(at) != 0
     }
 
     /// Calls `read` with the bytes of column `at`.
-    pub(super) fn with_blob<T>(&self, at: usize, read: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn with_blob<T>(&self, at: usize, read: impl FnOnce(&[u8]) -> T) -> T {
         let field = self.0.get(at);
         match field.as_ref().and_then(Field::value) {
             Some(mut value) => read(value.read_blob()),
@@ -95,17 +95,17 @@ impl Columns<'_, '_> {
     }
 
     /// Returns column `at` as bytes.
-    pub(super) fn blob(&self, at: usize) -> Vec<u8> {
+    pub(crate) fn blob(&self, at: usize) -> Vec<u8> {
         self.with_blob(at, <[u8]>::to_vec)
     }
 
     /// Returns column `at` as sixteen bytes; zeros when it has another length.
-    pub(super) fn id(&self, at: usize) -> [u8; 16] {
+    pub(crate) fn id(&self, at: usize) -> [u8; 16] {
         self.with_blob(at, |bytes| bytes.try_into().unwrap_or_default())
     }
 
     /// Returns column `at` as text.
-    pub(super) fn text(&self, at: usize) -> String {
+    pub(crate) fn text(&self, at: usize) -> String {
         let field = self.0.get(at);
         field
             .as_ref()
@@ -115,7 +115,7 @@ impl Columns<'_, '_> {
 }
 
 /// A connection that runs [`Sql`].
-pub(super) struct Db {
+pub(crate) struct Db {
     connection: SqliteConnection,
 }
 
@@ -127,23 +127,23 @@ impl std::fmt::Debug for Db {
 
 impl Db {
     /// Opens the database at `path`, creating it where it is missing.
-    pub(super) fn connect(path: &str) -> diesel::ConnectionResult<Self> {
+    pub(crate) fn connect(path: &str) -> diesel::ConnectionResult<Self> {
         SqliteConnection::establish(path).map(|connection| Self { connection })
     }
 
     /// Runs statements that are not worth keeping prepared.
-    pub(super) fn batch(&mut self, text: &str) -> QueryResult<()> {
+    pub(crate) fn batch(&mut self, text: &str) -> QueryResult<()> {
         self.connection.batch_execute(text)
     }
 
     /// Runs a statement that returns no rows; returns how many rows it changed.
-    pub(super) fn run(&mut self, text: &'static str, values: &[Value<'_>]) -> QueryResult<usize> {
+    pub(crate) fn run(&mut self, text: &'static str, values: &[Value<'_>]) -> QueryResult<usize> {
         self.connection
             .execute_returning_count(&Sql { text, values })
     }
 
     /// Runs a query and hands each row to `take` until it breaks off.
-    pub(super) fn each(
+    pub(crate) fn each(
         &mut self,
         text: &'static str,
         values: &[Value<'_>],
@@ -158,7 +158,7 @@ impl Db {
     }
 
     /// Runs a query and returns what `read` makes of each row.
-    pub(super) fn all<T>(
+    pub(crate) fn all<T>(
         &mut self,
         text: &'static str,
         values: &[Value<'_>],
@@ -173,7 +173,7 @@ impl Db {
     }
 
     /// Runs a query and returns what `read` makes of its first row, if there is one.
-    pub(super) fn first<T>(
+    pub(crate) fn first<T>(
         &mut self,
         text: &'static str,
         values: &[Value<'_>],
@@ -188,13 +188,13 @@ impl Db {
     }
 
     /// Runs a query whose only value is one number; 0 when there is no row.
-    pub(super) fn number(&mut self, text: &'static str) -> QueryResult<i64> {
+    pub(crate) fn number(&mut self, text: &'static str) -> QueryResult<i64> {
         Ok(self.first(text, &[], |row| row.int(0))?.unwrap_or_default())
     }
 }
 
 /// Returns `number` as SQLite stores it; what is beyond 2^63 becomes that.
-pub(super) fn int(number: u64) -> Value<'static> {
+pub(crate) fn int(number: u64) -> Value<'static> {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 

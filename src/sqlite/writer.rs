@@ -14,7 +14,7 @@ use celeriac_actors::time::Clock;
 use super::backoff::{Backoff, rest};
 use super::bells::Ringer;
 use super::board::Board;
-use super::errors::{from_sql, is_busy};
+use super::errors::{before, from_sql, is_busy};
 use super::job::Job;
 use super::keeper::Keeping;
 use super::sql::Db;
@@ -162,7 +162,7 @@ impl Writer {
             match self.db.run("BEGIN IMMEDIATE", &[]) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_busy(&error) && backoff.pause() => {}
-                Err(error) => return Err(from_sql(&error)),
+                Err(error) => return Err(before(from_sql(&error))),
             }
         }
     }

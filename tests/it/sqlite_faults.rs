@@ -170,7 +170,7 @@ fn a_database_that_is_removed_or_replaced_is_unavailable_for_good() {
             tokio::time::sleep(Duration::from_millis(2_000)).await;
             let lost = |error: BrokerError| {
                 let text = error.to_string();
-                matches!(error, BrokerError::Unavailable(_)) && text.contains("restart the workers")
+                matches!(error, BrokerError::Away(_)) && text.contains("restart the workers")
             };
             assert!(broker.enqueue(adding([2], 0)).await.is_err_and(lost));
             assert!(broker.queues().await.is_err_and(lost));
@@ -206,8 +206,8 @@ fn a_locked_database_is_unavailable_until_it_is_not() {
         let call = adding([1], 0);
         let refused = broker.enqueue(Arc::clone(&call)).await;
         assert!(
-            matches!(refused, Err(BrokerError::Unavailable(_))),
-            "{refused:?}"
+            matches!(refused, Err(BrokerError::Away(_))),
+            "it certainly did not happen: {refused:?}"
         );
         let looked = broker.queues().await;
         assert!(looked.is_ok(), "looking goes on: {looked:?}");

@@ -27,6 +27,10 @@ pub enum BrokerError {
     /// The broker did not answer; whether the step happened is unknown. Repeat the same call.
     #[error("the broker is unavailable: {0}")]
     Unavailable(String),
+    /// The broker could not be asked: the step was never sent, or it was turned away before it began. It certainly did
+    /// not happen. Repeat the same call, or take it elsewhere.
+    #[error("the broker is unavailable: {0}")]
+    Away(String),
     /// The broker refuses writes (full disk, read-only, memory limit): nothing happened. Try again later.
     #[error("the broker refuses writes: {0}")]
     Refused(String),
@@ -42,7 +46,16 @@ impl BrokerError {
     /// Returns whether the state of the broker, as opposed to the call, is the reason: an outage, not a crash.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Refused(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Away(_) | Self::Refused(_)
+        )
+    }
+
+    /// Returns whether the step may have happened although no answer says so.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
     }
 }
 
@@ -141,8 +154,8 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     /// Adds tasks, all or none; returns the broker's clock at the step.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`]: repeat the same call, it adds nothing twice. [`BrokerError::Refused`]: nothing was
-    /// added. [`BrokerError::Invalid`]: a frame without a header, too many tasks, a number that does not follow.
+    /// [`BrokerError::Unavailable`]: repeat the same call, it adds nothing twice. [`BrokerError::Away`],
+    /// [`BrokerError::Refused`]: nothing was added. [`BrokerError::Invalid`]: a frame without a header, too many tasks, a number that does not follow.
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Result<Timestamp, BrokerError>;
 
     /// Opens an incarnation: its lease starts now, its next call is number 1. Repeating it changes nothing but the

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 pub use self::fault::{Fault, Method};
 pub(super) use self::scan::label;
 
-use self::fault::{Fate, Plan, unavailable};
+use self::fault::{Fate, Plan, away, unavailable};
 use self::state::{Now, State};
 use crate::ids::{QueueName, TaskId, WorkerId};
 use crate::ports::BrokerError;
@@ -168,7 +168,7 @@ impl MemoryBroker {
     /// Returns the error of a handle that is away.
     fn reach(&self) -> Result<(), BrokerError> {
         if lock(&self.plan).is_away() {
-            return Err(unavailable("away"));
+            return Err(away());
         }
         Ok(())
     }

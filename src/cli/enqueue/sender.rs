@@ -30,8 +30,10 @@ pub(super) enum Show {
 /// How many tasks went which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Acknowledged by the broker.
+    /// Acknowledged, by the broker or by the spool.
     pub(super) accepted: u64,
+    /// Of those: acknowledged by the spool.
+    pub(super) spooled: u64,
     /// Sent without an answer: there or not.
     pub(super) unknown: u64,
     /// Lines that are no task.
@@ -40,13 +42,21 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn json(&self) -> serde_json::Value {
-        json!({ "accepted": self.accepted, "unknown": self.unknown, "bad": self.bad })
+        json!({
+            "accepted": self.accepted,
+            "spooled": self.spooled,
+            "unknown": self.unknown,
+            "bad": self.bad,
+        })
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} accepted", self.accepted)?;
+        if self.spooled > 0 {
+            write!(f, ", {} of them spooled", self.spooled)?;
+        }
         if self.unknown > 0 {
             write!(f, ", {} unknown", self.unknown)?;
         }
@@ -65,6 +75,7 @@ pub(super) struct Stopped(EnqueueError);
 impl Stopped {
     /// Says what is certain of what was sent so far.
     pub(super) fn into_failure(self, tally: &Tally) -> Failure {
+        let open = self.0.may_have_been_accepted();
         let (exit, what, reason) = match self.0 {
             EnqueueError::Unavailable { reason, .. } => {
                 (Exit::Unavailable, "the broker is unavailable", reason)
@@ -81,7 +92,23 @@ impl Stopped {
             "{} accepted for certain, {} unknown, nothing else was sent",
             tally.accepted, tally.unknown
         );
-        Failure::new(exit, anyhow::anyhow!("{what} ({certain}): {reason}"))
+        let advice = match (open, exit) {
+            (true, _) => {
+                "; the unknown ones may be there: enqueued again they may run twice, with the same id too, so look first \
+                 (`celeriac task show ID`)"
+            }
+            (false, Exit::Unavailable) => {
+                "; what was not accepted is certainly not there: enqueue it again"
+            }
+            (false, _) => "",
+        };
+        Failure::new(
+            exit,
+            anyhow::anyhow!("{what} ({certain}): {reason}{advice}"),
+        )
+        .detail("may_have_been_accepted", open)
+        .detail("accepted", tally.accepted)
+        .detail("unknown", tally.unknown)
     }
 }
 
@@ -146,15 +173,11 @@ impl<'a> Sender<'a> {
         let since = Instant::now();
         let sent = self.producer.add(tasks).await;
         let (accepted, unknown) = match &sent {
-            Ok(()) => (handles.len(), 0),
-            Err(EnqueueError::Unavailable {
-                accepted, unknown, ..
-            }) => (*accepted, *unknown),
-            Err(
-                EnqueueError::Refused { accepted, .. } | EnqueueError::Rejected { accepted, .. },
-            ) => (*accepted, 0),
-            Err(_) => (0, 0),
+            Ok(added) => (added.total(), 0),
+            Err(error) => (error.accepted(), error.unknown()),
         };
+        let spooled = sent.as_ref().map_or(0, |added| added.spooled);
+        self.tally.spooled += spooled as u64;
         self.tally.accepted += accepted as u64;
         self.tally.unknown += unknown as u64;
         handles.truncate(accepted);
@@ -162,7 +185,7 @@ impl<'a> Sender<'a> {
         if let Some(waiting) = self.waiting {
             waiting.expect(handles, since).await;
         }
-        sent.map_err(Stopped)
+        sent.map(drop).map_err(Stopped)
     }
 
     fn tell(&self, handles: &[(TaskHandle, TaskName)]) {

@@ -215,7 +215,7 @@ async fn a_password_is_read_again_from_its_file() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let refused = links.query(ANY, &ping()).await.unwrap_err();
     assert!(
-        matches!(&refused, BrokerError::Unavailable(text) if text.contains("password")),
+        matches!(&refused, BrokerError::Away(text) if text.contains("password")),
         "{refused}"
     );
     assert!(!refused.to_string().contains("first"), "{refused}");

@@ -93,7 +93,7 @@ pub enum Fault {
         /// Which method.
         method: Method,
     },
-    /// Every call answers [`BrokerError::Unavailable`] and has no effect, until the plan is healed.
+    /// Every call answers [`BrokerError::Away`] and has no effect, until the plan is healed.
     Away,
     /// Enqueueing, revoking and sharing answer [`BrokerError::Refused`], until the plan is healed. All else goes on.
     Full,
@@ -166,7 +166,7 @@ impl Plan {
             return Fate::Panic;
         }
         if self.away {
-            return Fate::Fail(unavailable("away"));
+            return Fate::Fail(away());
         }
         if use_up(&mut self.unanswered, method) {
             return Fate::Fail(unavailable("unanswered"));
@@ -184,7 +184,12 @@ impl Plan {
     }
 }
 
-/// The error of a planned outage.
+/// The error of a broker that cannot be reached, as planned.
+pub(super) fn away() -> BrokerError {
+    BrokerError::Away("planned: away".into())
+}
+
+/// The error of a call without an answer, as planned.
 pub(super) fn unavailable(why: &str) -> BrokerError {
     BrokerError::Unavailable(format!("planned: {why}"))
 }
