@@ -64,14 +64,14 @@ local function push_waiting(waiting)
   if earlier then ring('due') end
 end
 
--- Moves a task to the dead outbox. Members: made-up or own id (16), ms (8), length of what was said (4), what was said
--- (reason, worker, note, a line each), frame.
+-- Moves a task to the dead outbox. Members: made-up or own id (16), number (8; two burials of the same bytes at the same
+-- time are two), ms (8), length of what was said (4), what was said (reason, worker, note, a line each), frame.
 local function bury(frame, reason, worker, note)
   local number = math.max(micros, tonumber(call('HGET', root, 'burial') or 0) + 1)
   call('HSET', root, 'burial', string.format('%.0f', number))
   local id = is_frame(frame) and string.sub(frame, 9, 24) or struct.pack('>I8I8', number, number)
   local said = reason .. '\n' .. worker .. '\n' .. note
-  local member = id .. struct.pack('>I8I4', now, #said) .. said .. frame
+  local member = id .. struct.pack('>I8I8I4', number, now, #said) .. said .. frame
   call('ZADD', root .. 'dead', string.format('%.0f', number), member)
   ring('bell')
 end
