@@ -50,9 +50,10 @@ if not state[1] then
       end
     end
     if #frames > 0 then
+      -- Numbers given as such would be printed with seventeen digits, which costs more.
       local held, tag = {}, first
       for i = 1, #frames do
-        held[2 * i - 1], held[2 * i] = tag, frames[i]
+        held[2 * i - 1], held[2 * i] = string.format('%d', tag), frames[i]
         tag = tag + 1
       end
       call('HSET', flight, unpack(held))
