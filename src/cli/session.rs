@@ -78,9 +78,10 @@ impl Session {
     pub(crate) fn broker(&self, worker: Option<&WorkerId>) -> Result<Arc<dyn Broker>, Failure> {
         if let Some(target) = &self.config.results.target
             && *target != self.config.broker
+            && !are_servers(target, &self.config.broker)
         {
             return Err(Failure::usage(format!(
-                "results cannot be kept at {target}: this version keeps them beside the broker; leave `results.url` and `CELERY_RESULT_BACKEND` out"
+                "results cannot be kept at {target}: only Redis servers keep each other's results; leave `results.url` and `CELERY_RESULT_BACKEND` out"
             )));
         }
         match &self.config.broker {
@@ -184,6 +185,12 @@ impl Session {
             }
         }
     }
+}
+
+/// Returns whether both are Redis servers, of which one may keep the results of the other's tasks.
+fn are_servers(a: &BrokerTarget, b: &BrokerTarget) -> bool {
+    let is_server = |target: &BrokerTarget| matches!(target, BrokerTarget::Redis { .. });
+    is_server(a) && is_server(b)
 }
 
 /// An error that may go away by itself.

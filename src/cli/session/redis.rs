@@ -11,7 +11,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::output;
 use super::{ONE_SHOT, Session};
 use crate::clock::SystemClock;
-use crate::config::SecretUrl;
+use crate::config::{BrokerTarget, SecretUrl};
 use crate::redis::{OpenError, RedisBroker, RedisOptions};
 
 impl Session {
@@ -23,6 +23,17 @@ impl Session {
     ) -> Result<RedisOptions, Failure> {
         let mut options = RedisOptions::new(url.expose()).map_err(failure)?;
         options.worker = worker.cloned();
+        if let Some(BrokerTarget::Redis { url: results }) = &self.config.results.target
+            && results != url
+        {
+            options = options.results(
+                results
+                    .expose()
+                    .parse()
+                    .map_err(OpenError::from)
+                    .map_err(failure)?,
+            );
+        }
         options.allow_volatile = self.config.redis.allow_volatile;
         options.allow_eviction = self.config.redis.allow_eviction;
         options.max_frame = self.config.max_frame;
