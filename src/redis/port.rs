@@ -94,7 +94,7 @@ impl Broker for RedisBroker {
                 .run(&EXCHANGE_WITH_RESULTS, &call.queue, &command)
                 .await;
             match reply {
-                Err(BrokerError::Refused(_)) => {}
+                Err(BrokerError::Refused(why)) if why.contains("OOM ") => {}
                 reply => {
                     self.results_wait();
                     return decode::exchanged(reply?, call.first_tag);
