@@ -112,6 +112,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     };
     options.blocking_threads = config.blocking_threads;
     options.log = log.clone();
+    options.spool = session.spool(&broker)?;
     match session.store() {
         Ok(store) => options.store = Some(Arc::new(store)),
         Err(failure) => return Err(failure),

@@ -40,6 +40,10 @@ mod redis_shared;
 mod redis_topology;
 #[cfg(feature = "redis")]
 mod redis_works;
+#[cfg(feature = "redis")]
+mod spool;
+#[cfg(feature = "redis")]
+mod spool_cli;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;

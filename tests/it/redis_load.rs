@@ -107,7 +107,7 @@ async fn produce(client: Client, shape: Shape, shared: Arc<Shared>) {
         };
         let jobs = numbers.iter().map(prepare).collect();
         match client.producer().add(jobs).await {
-            Ok(()) => {
+            Ok(_) => {
                 let now = Instant::now();
                 let mut acknowledged = shared.acknowledged.lock().unwrap();
                 acknowledged.extend(numbers.into_iter().map(|number| (number, now)));

@@ -199,7 +199,8 @@ pub(crate) async fn add(
 ) -> Result<(), celeriac_actors::producer::EnqueueError> {
     let producer = client.producer();
     let prepare = |job| producer.prepare(job, EnqueueOptions::default()).unwrap();
-    producer.add(jobs.iter().map(prepare).collect()).await
+    let added = producer.add(jobs.iter().map(prepare).collect()).await;
+    added.map(drop)
 }
 
 /// Waits until nothing is held; asserts that the queue's counters add up, and returns them.
