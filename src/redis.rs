@@ -32,6 +32,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod together;
 mod topology;
 mod url;
 
@@ -40,7 +41,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::ports::BrokerError;
 use redis::{Cmd, Value};
 
@@ -51,7 +52,8 @@ use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
 use self::link::Links;
 use self::proof::Proof;
-use self::script::Script;
+use self::script::{REGISTER, Script};
+use self::together::Together;
 
 pub use self::acl::acl_rules;
 pub use self::boot::{Exam, ServerExam, examine};
@@ -72,6 +74,8 @@ pub struct RedisBroker {
     /// The queues that the registry has heard of, and when that was last made sure.
     registered: Mutex<HashSet<QueueName>>,
     dropped_results: AtomicU64,
+    renewals: Together<Leases, Vec<IncarnationId>>,
+    sweeps: Together<String, sweep::Step>,
     /// Where results are kept, if not with the tasks.
     elsewhere: Option<Arc<Elsewhere>>,
     _background: Background,
@@ -125,6 +129,8 @@ impl RedisBroker {
             channels,
             registered: Mutex::default(),
             dropped_results: AtomicU64::new(0),
+            renewals: Together::default(),
+            sweeps: Together::default(),
             elsewhere,
             _background: Background::start(listener, hubs)?,
         })
@@ -187,9 +193,10 @@ impl RedisBroker {
             return Ok(());
         }
         let registry = self.keys.registry();
-        let mut command = redis::cmd("SADD");
-        command.arg(&registry).arg(queue.as_str());
-        self.query(&registry, &command).await?;
+        // A script, for a plain command is refused when memory is at its limit, and then nobody could open and settle.
+        let mut call = REGISTER.call(&registry);
+        call.arg(queue.as_str());
+        self.links.run(slot(&registry), &REGISTER, &call).await?;
         self.registered().insert(queue.clone());
         Ok(())
     }
@@ -218,6 +225,9 @@ async fn known_queues(links: &Links, keys: &Keys) -> Reply<Vec<QueueName>> {
     queues.sort();
     Ok(queues)
 }
+
+/// The root of a queue's keys, and incarnations of it.
+type Leases = (String, Vec<IncarnationId>);
 
 type Reply<T> = Result<T, BrokerError>;
 

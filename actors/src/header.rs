@@ -25,6 +25,8 @@ pub const MAGIC: u8 = 0xCE;
 pub const VERSION: u8 = 1;
 /// The length of the header in bytes.
 pub const HEADER_LEN: usize = 40;
+/// The offset of the byte that holds the priority.
+pub const PRIORITY_OFFSET: usize = 3;
 /// The offset of the byte that counts redeliveries, for brokers that patch it in place.
 pub const DELIVERIES_OFFSET: usize = 4;
 /// The offset of the byte that counts strikes, for brokers that patch it in place.

@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -37,6 +38,9 @@ mod replies;
 /// How many attempts may end before the loop returns to its other duties and lets others have the thread: the actors it
 /// feeds, and the ping that shows that the thread is not blocked.
 const TURN: usize = 64;
+
+/// How long a call may wait for attempts that end at once.
+const SKIM: Duration = Duration::from_micros(500);
 
 /// Numbers attempts within the process; 0 is nobody.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -140,8 +144,10 @@ impl Pump {
     pub(crate) async fn run(mut self) -> PumpExit {
         let mut turn = 0;
         loop {
+            let before = self.landed_in_all;
             self.heed_control();
             self.launch();
+            self.skim();
             self.call();
             if let Some(over) = self.over {
                 if matches!(over, Over::Closed) {
@@ -150,7 +156,6 @@ impl Pump {
                 return PumpExit::Drained;
             }
             let step = self.next_step().await;
-            let before = self.landed_in_all;
             if let Err(error) = self.apply(step) {
                 return PumpExit::Failed(error);
             }
@@ -161,6 +166,34 @@ impl Pump {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Before a call, lands what ends as soon as it is looked at, and starts the next: so that tasks which take no time
+    /// travel in few large calls. What takes time delays the call by no more than its first step, and by [`SKIM`] in all.
+    fn skim(&mut self) {
+        if self.pending.is_some() || self.flights.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        while self.land_more() && !self.is_idle() && began.elapsed() < SKIM {
+            self.launch();
+        }
+    }
+
+    /// Lands attempts that have ended, one turn of them at most. Returns whether there were any.
+    fn land_more(&mut self) -> bool {
+        let before = self.landed_in_all;
+        for _ in 0..TURN {
+            let Some(Some(landed)) = self.flights.next().now_or_never() else {
+                break;
+            };
+            self.land(landed);
+        }
+        self.landed_in_all != before
+    }
+
+    fn is_idle(&self) -> bool {
+        self.flights.is_empty() && self.waiting.is_empty() && self.suspects.is_empty()
     }
 
     async fn next_step(&mut self) -> Step {
@@ -199,12 +232,7 @@ impl Pump {
             }
             Step::Landed(landed) => {
                 self.land(landed);
-                for _ in 0..TURN {
-                    let Some(Some(landed)) = self.flights.next().now_or_never() else {
-                        break;
-                    };
-                    self.land(landed);
-                }
+                self.land_more();
                 if self.seat.is_contended() {
                     // Others wait: what is free goes back and is asked for again in turn.
                     self.seat.release(self.idle_permits());

@@ -170,9 +170,8 @@ impl Duty {
     async fn sweep_queues(self) {
         let mut tidied = Instant::now();
         loop {
-            for queue in &self.setup.queues {
-                self.sweep(queue).await;
-            }
+            // All queues at once: a slow one must not hold the rescue of the others back.
+            join_all(self.setup.queues.iter().map(|queue| self.sweep(queue))).await;
             if tidied.elapsed() >= TIDY {
                 tidied = Instant::now();
                 self.forget_what_is_over().await;

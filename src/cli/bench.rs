@@ -123,7 +123,8 @@ async fn measure(args: &BenchArgs, site: &Site<'_>, log: &Logger) -> Result<Figu
     say("enqueueing alone");
     (figures.enqueue_per_s, figures.stored_bytes_per_task) = fill(site, &load, None).await?;
     let hour = When::After(Duration::from_secs(3_600));
-    (_, figures.scheduled_bytes_per_task) = fill(site, &load, Some(hour)).await?;
+    let (rate, bytes) = fill(site, &load, Some(hour)).await?;
+    figures.scheduled_bytes_per_task = bytes;
     lifecycles(args, site, &load, log, &mut figures).await?;
     if let Some(ready) = args.behind {
         say("lifecycles before a backlog");
@@ -131,7 +132,7 @@ async fn measure(args: &BenchArgs, site: &Site<'_>, log: &Logger) -> Result<Figu
     }
     if let Some(tasks) = args.scheduled {
         say("scheduled tasks");
-        figures.scheduled = Some(backlog::scheduled(site, &load.of(tasks), log).await?);
+        figures.scheduled = Some(backlog::scheduled(site, &load.of(tasks), rate, log).await?);
     }
     Ok(figures)
 }

@@ -1,5 +1,8 @@
 //! `celeriac run`: the daemon. Starts the runtime, waits for signals, and leads it to its end.
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ use super::demo_tasks;
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use crate::app::App;
-use crate::config::{Config, TaskOverride};
+use crate::config::{Config, StoreTarget, TaskOverride};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
 
@@ -113,6 +116,9 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     options.blocking_threads = config.blocking_threads;
     options.log = log.clone();
     options.spool = session.spool(&broker)?;
+    if let Err(error) = make_data_directory(config) {
+        warn!(log, "the data directory cannot be made"; "path" => %config.data_dir.display(), "error" => %error);
+    }
     match session.store() {
         Ok(store) => options.store = Some(Arc::new(store)),
         Err(failure) => return Err(failure),
@@ -128,6 +134,17 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
             "durability" => broker.durability().as_str(), "broker" => %config.broker);
         live(&runtime, signals, config.grace, burst, log).await
     })?
+}
+
+/// Makes the data directory for a store whose file is to be in it: of the brokers, only the embedded one needs it.
+fn make_data_directory(config: &Config) -> io::Result<()> {
+    match &config.store.target {
+        StoreTarget::Sqlite { file } if file.starts_with(&config.data_dir) => DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.data_dir),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the broker, again and again while it is away: a daemon waits for its broker and never ends because of it.

@@ -156,6 +156,7 @@ pub(super) fn dead(queue: &QueueName, value: Value) -> Result<Vec<DeadTask>, Bro
 fn dead_task(queue: &QueueName, member: &[u8], number: u64) -> Result<DeadTask, BrokerError> {
     let short = || strange("a dead task is too short");
     let (id, rest) = member.split_first_chunk::<16>().ok_or_else(short)?;
+    let (_number, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
     let (ms, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
     let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| short())?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use celeriac_actors::header::PRIORITY_OFFSET;
 use celeriac_actors::ids::IncarnationId;
 use celeriac_actors::lease::{ExchangeCall, FinalRecord, Outcome};
 use celeriac_actors::ports::{EnqueueCall, EnqueueKind, NewTask, When};
@@ -36,15 +37,41 @@ pub(super) fn enqueue(keys: &Keys, call: &EnqueueCall) -> Cmd {
             EnqueueKind::New => "enqueued",
             EnqueueKind::Revival => "revived",
         });
-    for NewTask { frame, when } in &call.tasks {
-        match when {
-            When::Now => command.arg(""),
-            When::After(delay) => command.arg(format!("+{}", ms(*delay))),
-            When::At(at) => command.arg(at.as_millis().min(ms(LONGEST) * 10)),
-        };
-        command.arg(frame);
+    command.arg(call.tasks.len());
+    // Each run is one push at the server.
+    for run in call.tasks.chunk_by(|a, b| level(a) == level(b)) {
+        match run.first().and_then(level) {
+            Some(level) => {
+                command.arg(level).arg(run.len());
+                for task in run {
+                    command.arg(&task.frame);
+                }
+            }
+            None => {
+                command.arg("w").arg(run.len());
+                for task in run {
+                    waiting(&mut command, task);
+                }
+            }
+        }
     }
     command
+}
+
+/// Returns the priority of a task that is ready at once.
+fn level(task: &NewTask) -> Option<u8> {
+    let ready = task.when == When::Now;
+    // A frame without a header was refused before.
+    ready.then(|| task.frame.get(PRIORITY_OFFSET).copied().unwrap_or_default())
+}
+
+fn waiting(command: &mut Cmd, task: &NewTask) {
+    match task.when {
+        When::Now => command.arg("+0"),
+        When::After(delay) => command.arg(format!("+{}", ms(delay))),
+        When::At(at) => command.arg(at.as_millis().min(ms(LONGEST) * 10)),
+    };
+    command.arg(&task.frame);
 }
 
 /// What a call keeps of results.

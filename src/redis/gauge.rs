@@ -47,6 +47,8 @@ pub struct ServerUsage {
     pub version: String,
     /// Bytes of memory its data takes.
     pub used_memory: u64,
+    /// How many deleted keys are still to be freed: their memory counts as used until then.
+    pub unfreed: u64,
     /// Time that its threads have spent, in the program and in the system.
     pub cpu: Duration,
     /// How many scripts it was called for.
@@ -92,8 +94,12 @@ impl RedisBroker {
             doomed.extend(OF_QUEUE.iter().map(|suffix| self.keys.of(queue, suffix)));
             self.unlink(&doomed).await?;
         }
-        self.unlink(&[self.keys.registry(), self.keys.workers()])
-            .await
+        let beside = [
+            self.keys.registry(),
+            self.keys.workers(),
+            self.keys.generation(),
+        ];
+        self.unlink(&beside).await
     }
 
     async fn note_incarnations(
@@ -142,6 +148,10 @@ fn read(info: &str) -> ServerUsage {
         let text = field(name).and_then(|text| text.trim().parse().ok());
         Duration::try_from_secs_f64(text.unwrap_or_default()).unwrap_or_default()
     };
+    let number = |name: &str| {
+        let text = field(name).and_then(|text| text.trim().parse().ok());
+        text.unwrap_or_default()
+    };
     let calls = |name: &str| -> u64 {
         let calls = field(name).and_then(|text| text.strip_prefix("calls="));
         let number = calls.and_then(|text| text.split(',').next()?.parse().ok());
@@ -149,9 +159,8 @@ fn read(info: &str) -> ServerUsage {
     };
     ServerUsage {
         version: field("redis_version").unwrap_or_default().trim().to_owned(),
-        used_memory: field("used_memory")
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or_default(),
+        used_memory: number("used_memory"),
+        unfreed: number("lazyfree_pending_objects"),
         cpu: seconds("used_cpu_user") + seconds("used_cpu_sys"),
         scripts: calls("cmdstat_evalsha") + calls("cmdstat_eval"),
         append_only: field("aof_enabled").is_some_and(|text| text.trim() == "1"),
@@ -165,11 +174,12 @@ mod tests {
     #[test]
     fn a_server_tells_what_it_has_used() {
         let info = "# Server\r\nredis_version:7.0.15\r\nused_memory:1024\r\nused_memory_rss:9\r\n\
-            used_cpu_sys:1.5\r\nused_cpu_user:2.25\r\nused_cpu_sys_children:7\r\naof_enabled:1\r\n\
-            cmdstat_evalsha:calls=12,usec=3\r\n";
+            lazyfree_pending_objects:3\r\nused_cpu_sys:1.5\r\nused_cpu_user:2.25\r\n\
+            used_cpu_sys_children:7\r\naof_enabled:1\r\ncmdstat_evalsha:calls=12,usec=3\r\n";
         let usage = ServerUsage {
             version: "7.0.15".to_owned(),
             used_memory: 1_024,
+            unfreed: 3,
             cpu: Duration::from_millis(3_750),
             scripts: 12,
             append_only: true,

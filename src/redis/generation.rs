@@ -48,7 +48,12 @@ impl Generation {
             }
         }
         let fresh = uuid::Uuid::new_v4().simple().to_string();
-        let word = match links.send(self.slot, &self.claim(&fresh)).await? {
+        // Read first: a write is refused when memory is at its limit, whatever is there.
+        let mut there = links.send(self.slot, &self.read()).await?;
+        if there == Value::Nil {
+            there = links.send(self.slot, &self.claim(&fresh)).await?;
+        }
+        let word = match there {
             Value::Nil => fresh,
             there => text(&there).unwrap_or_default().to_owned(),
         };
@@ -63,6 +68,12 @@ impl Generation {
                 "generation" => word, "before" => before.unwrap_or_default());
         }
         Ok(wiped)
+    }
+
+    fn read(&self) -> Cmd {
+        let mut command = redis::cmd("GET");
+        command.arg(&self.key);
+        command
     }
 
     /// Writes our word where there is none; answers with what was there.

@@ -71,6 +71,11 @@ impl Keys {
         self.global("workers")
     }
 
+    /// Returns the word that tells whether the data was wiped.
+    pub(super) fn generation(&self) -> String {
+        self.global("generation")
+    }
+
     /// Returns the hash of a shared value.
     pub(super) fn shared(&self, key: &str) -> String {
         self.global(&format!("s:{key}"))

@@ -125,6 +125,11 @@ impl Links {
         }
     }
 
+    /// Returns whether every key is on the same server, so that one call may touch keys of several slots.
+    pub(super) const fn is_one_server(&self) -> bool {
+        !matches!(self.topology, Topology::Cluster(_))
+    }
+
     /// Returns what stands for all slots that one blocking call may wait on: in a cluster a slot for itself.
     pub(super) const fn group(&self, slot: Slot) -> Slot {
         match self.topology {

@@ -27,7 +27,7 @@ use super::script::{
     MARK, OPEN, PAUSE, PROMOTE, RELEASE, RENEW, REVOCATIONS, REVOKE, RING, SHARE, SHARED, STATUS,
     TAKE, WORKERS,
 };
-use super::{RedisBroker, Reply, scan, sweep};
+use super::{Leases, RedisBroker, Reply, scan, sweep};
 
 /// How often somebody who waits for a result looks, whatever the channels say.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -125,19 +125,13 @@ impl Broker for RedisBroker {
         queue: &QueueName,
         incarnations: &[IncarnationId],
     ) -> Reply<Vec<IncarnationId>> {
-        let mut gone = Vec::new();
-        for some in incarnations.chunks(MAX_BATCH as usize) {
-            let mut call = RENEW.call(&self.keys.root(queue));
-            for id in some {
-                call.arg(hex(*id));
-            }
-            let reply = self.run(&RENEW, queue, &call).await?;
-            for id in Parts::of(reply)?.rest() {
-                let id = decode::text(id)?;
-                gone.extend(some.iter().copied().filter(|own| hex(*own) == id));
-            }
+        let question = (self.keys.root(queue), incarnations.to_vec());
+        let call = |questions: Vec<_>| async move { self.renew_all(&questions).await };
+        if self.links.is_one_server() {
+            return self.renewals.ask(question, call).await;
         }
-        Ok(gone)
+        let answers = call(vec![question]).await?;
+        Ok(answers.into_iter().flatten().collect())
     }
 
     async fn mark_started(&self, place: &Place) -> Reply<bool> {
@@ -435,6 +429,30 @@ impl Broker for RedisBroker {
 impl RedisBroker {
     async fn known_queues(&self) -> Reply<Vec<QueueName>> {
         super::known_queues(&self.links, &self.keys).await
+    }
+
+    /// Renews leases of several queues; returns those that are gone of each.
+    async fn renew_all(&self, leases: &[Leases]) -> Reply<Vec<Vec<IncarnationId>>> {
+        let Some((first, _)) = leases.first() else {
+            return Ok(Vec::new());
+        };
+        let roots: Vec<_> = leases.iter().map(|(root, _)| root).collect();
+        let mut call = RENEW.call_of_all(&roots);
+        for (_, incarnations) in leases {
+            call.arg(incarnations.len());
+            for id in incarnations {
+                call.arg(hex(*id));
+            }
+        }
+        let reply = self.links.run(super::slot(first), &RENEW, &call).await?;
+        let mut all = Vec::new();
+        for (gone, (_, incarnations)) in Parts::of(reply)?.rest().into_iter().zip(leases) {
+            let gone: Vec<_> = Parts::of(gone)?.rest();
+            let gone: Vec<_> = gone.into_iter().map(decode::text).collect::<Reply<_>>()?;
+            let own = incarnations.iter().copied();
+            all.push(own.filter(|id| gone.contains(&hex(*id))).collect());
+        }
+        Ok(all)
     }
 
     async fn results(&self, queue: &QueueName, tasks: &[TaskId]) -> Reply<Vec<FinalRecord>> {

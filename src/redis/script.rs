@@ -24,8 +24,16 @@ impl Script {
 
     /// Begins a call by hash, of a script with one key.
     pub(super) fn call(&self, key: &str) -> Cmd {
+        self.call_of_all(&[key])
+    }
+
+    /// Begins a call by hash, of a script that works on several keys one after the other.
+    pub(super) fn call_of_all(&self, keys: &[impl AsRef<str>]) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.hash).arg(1).arg(key);
+        command.arg(&self.hash).arg(keys.len());
+        for key in keys {
+            command.arg(key.as_ref());
+        }
         command
     }
 
@@ -82,6 +90,7 @@ scripts! {
     SWEEP = ALLOW_OOM QUEUE ORPHANS "sweep"
     PROMOTE = ALLOW_OOM QUEUE "promote"
     RING = ALLOW_OOM "ring"
+    REGISTER = ALLOW_OOM "register"
     PAUSE = ALLOW_OOM "pause"
     REVOKE = ALLOW_OOM "revoke"
     REVOCATIONS = READ_ONLY "revocations"

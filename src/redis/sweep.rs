@@ -10,18 +10,29 @@ use redis::Value;
 
 use super::decode::{self, Parts};
 use super::encode::ms;
+use super::keys::slot;
 use super::proof::Proof;
 use super::script::SWEEP;
 use super::{RedisBroker, Reply};
 
+/// What the sweep of one queue did, and the incarnations it left with the proofs of their processes' lives.
+pub(super) type Step = (Swept, Vec<Value>);
+
 /// Sweeps a queue; once more if the first time showed incarnations of processes that are dead for certain.
 pub(super) async fn sweep(broker: &RedisBroker, queue: &QueueName, limit: u32) -> Reply<Swept> {
     let limit = limit.min(MAX_BATCH);
-    let (mut swept, left) = step(broker, queue, limit, &[]).await?;
+    let root = broker.keys.root(queue);
+    // Which queues a call may sweep together is a matter of where they are.
+    let (mut swept, left) = if broker.links.is_one_server() {
+        let all = |roots: Vec<String>| async move { step(broker, &roots, limit, &[]).await };
+        broker.sweeps.ask(root.clone(), all).await?
+    } else {
+        only(step(broker, std::slice::from_ref(&root), limit, &[]).await?)?
+    };
     let dead = proven_dead(broker, left)?;
     if !dead.is_empty() {
         let room = limit.saturating_sub(swept.rescued + swept.buried);
-        let (second, _) = step(broker, queue, room, &dead).await?;
+        let (second, _) = only(step(broker, &[root], room, &dead).await?)?;
         swept.closed.extend(second.closed);
         swept.rescued += second.rescued;
         swept.buried += second.buried;
@@ -46,16 +57,24 @@ fn proven_dead(broker: &RedisBroker, left: Vec<Value>) -> Reply<Vec<String>> {
     Ok(dead)
 }
 
+fn only<T>(mut all: Vec<T>) -> Reply<T> {
+    all.pop().ok_or_else(|| decode::strange("it is empty"))
+}
+
+/// Sweeps queues one after the other, with a limit for all of them.
 async fn step(
     broker: &RedisBroker,
-    queue: &QueueName,
+    roots: &[String],
     limit: u32,
     dead: &[String],
-) -> Reply<(Swept, Vec<Value>)> {
+) -> Reply<Vec<Step>> {
     let poison = format!("seen running at {MAX_STRIKES} crashes");
     let often = format!("taken back from {MAX_DELIVERIES} consumers that died");
     let body = |note| encode_value(&Failure::new(FailureKind::Crash, note)).unwrap_or_default();
-    let mut call = SWEEP.call(&broker.keys.root(queue));
+    let Some(first) = roots.first() else {
+        return Ok(Vec::new());
+    };
+    let mut call = SWEEP.call_of_all(roots);
     call.arg(limit)
         .arg(ms(KEEP_CLOSED))
         .arg(body(poison.as_str()))
@@ -63,7 +82,12 @@ async fn step(
         .arg(ms(WANTED_TTL))
         .arg(u8::from(broker.elsewhere.is_some()))
         .arg(dead);
-    let mut parts = Parts::of(broker.run(&SWEEP, queue, &call).await?)?;
+    let reply = broker.links.run(slot(first), &SWEEP, &call).await?;
+    Parts::of(reply)?.rest().into_iter().map(read).collect()
+}
+
+fn read(reply: Value) -> Reply<Step> {
+    let mut parts = Parts::of(reply)?;
     let mut swept = Swept {
         held_back: parts.number::<u64>()? == 1,
         rescued: parts.number()?,

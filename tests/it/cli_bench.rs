@@ -94,3 +94,49 @@ fn what_cannot_be_measured_is_refused() {
         assert!(!said(&output).is_empty(), "{arguments:?}");
     }
 }
+
+#[cfg(feature = "redis")]
+mod redis {
+    use super::*;
+    use crate::redis_resp::Reply;
+    use crate::redis_server::{Persistence, RedisServer, ServerOptions};
+
+    #[test]
+    fn a_server_is_measured_and_keeps_nothing() {
+        let server = RedisServer::start(ServerOptions::default());
+        server.ask(&["SET", "of-somebody-else", "1"]);
+        let (place, url) = (Place::new(), server.url());
+        let load = [
+            "bench", "--broker", &url, "--tasks", "2000", "--rounds", "1",
+        ];
+        let more = ["--raw", "--rate", "500", "--scheduled", "500", "--json"];
+        let found = place.json(&[&load[..], &more[..]].concat());
+        for key in FIGURES.into_iter().chain(["server_cpu_us_per_task"]) {
+            assert!(number(&found, key) > 0.0, "{key}: {found}");
+        }
+        assert!(number(&found, "ratio_to_raw") > 0.0, "{found}");
+        assert_eq!(found["broker"]["kind"], "redis");
+        let Reply::Array(keys) = server.ask(&["KEYS", "*"]) else {
+            panic!("no keys");
+        };
+        let kept = keys.iter().map(Reply::text);
+        // What is remembered of calls ends by itself.
+        let kept = kept.filter(|key| server.ask(&["TTL", key]).text() == "-1");
+        assert_eq!(kept.collect::<Vec<_>>(), ["of-somebody-else"]);
+    }
+
+    #[test]
+    fn a_server_without_persistence_must_be_asked_for() {
+        let server = RedisServer::start(ServerOptions {
+            persistence: Persistence::None,
+            ..ServerOptions::default()
+        });
+        let (place, url) = (Place::new(), server.url());
+        let load = ["bench", "--broker", &url, "--tasks", "500", "--rounds", "1"];
+        let few = [&load[..], &["--rate", "100", "--json"]].concat();
+        let output = place.run(&few);
+        assert_eq!(code(&output), 64, "{}", said(&output));
+        let found = place.json(&[&few[..], &["--allow-volatile"]].concat());
+        assert_eq!(found["broker"]["durability"], "volatile");
+    }
+}

@@ -54,6 +54,19 @@ impl Ground {
         }
     }
 
+    /// Opens a ground whose daemons share the broker at `url`.
+    #[cfg(feature = "redis")]
+    pub(crate) fn on_redis(url: &str, config: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!("broker = {url:?}\n{config}");
+        std::fs::write(directory.path().join("celeriac.toml"), &config).unwrap();
+        Self {
+            client: crate::redis_works::client(url, Duration::from_secs(20)),
+            directory,
+            config,
+        }
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }

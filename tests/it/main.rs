@@ -23,11 +23,17 @@ mod life_cycle;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]
+mod redis_cuts;
+#[cfg(feature = "redis")]
 mod redis_harness;
 #[cfg(feature = "redis")]
 mod redis_load;
 #[cfg(feature = "redis")]
+mod redis_memory;
+#[cfg(feature = "redis")]
 mod redis_outages;
+#[cfg(feature = "redis")]
+mod redis_processes;
 #[cfg(feature = "redis")]
 mod redis_proxy;
 #[cfg(feature = "redis")]
@@ -37,7 +43,11 @@ mod redis_server;
 #[cfg(feature = "redis")]
 mod redis_shared;
 #[cfg(feature = "redis")]
+mod redis_storms;
+#[cfg(feature = "redis")]
 mod redis_topology;
+#[cfg(feature = "redis")]
+mod redis_wakes;
 #[cfg(feature = "redis")]
 mod redis_works;
 #[cfg(feature = "redis")]

@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use celeriac::redis::{RedisBroker, RedisOptions};
 use celeriac_actors::ids::{QueueName, TaskId, WorkerId};
 use celeriac_actors::ports::{Broker, id_of};
 use celeriac_actors::testkit::conformance::{ClockStep, Harness};
 
 use crate::redis_resp::Reply;
 use crate::redis_server::RedisServer;
-use crate::redis_shared::{cluster, namespace, open_as, server, with};
+use crate::redis_shared::{cluster, namespace, server, with};
 
 /// Where a broker of the suite is.
 pub(crate) trait Place: Send + Sync + 'static {
@@ -21,6 +22,11 @@ pub(crate) trait Place: Send + Sync + 'static {
     const HISTORIES: u32 = 5;
 
     fn url() -> String;
+
+    /// Where results are kept, if not with the tasks.
+    fn results() -> Option<String> {
+        None
+    }
 
     /// Returns the server of a key.
     fn node(_key: &str) -> &'static RedisServer {
@@ -76,6 +82,21 @@ impl Place for Socket {
     }
 }
 
+/// With results in another database.
+struct ResultsElsewhere;
+
+impl Place for ResultsElsewhere {
+    const HISTORIES: u32 = 20;
+
+    fn url() -> String {
+        server().url()
+    }
+
+    fn results() -> Option<String> {
+        Some(format!("{}/1", server().url()))
+    }
+}
+
 /// A namespace without data, and a broker in it.
 struct Bench<P> {
     broker: Arc<dyn Broker>,
@@ -85,8 +106,12 @@ struct Bench<P> {
 
 impl<P: Place> Bench<P> {
     fn open(namespace: &str) -> Arc<dyn Broker> {
+        let options = RedisOptions::new(&with(&P::url(), "namespace", namespace)).unwrap();
         // A worker, or it could not judge who is dead.
-        Arc::new(open_as(&with(&P::url(), "namespace", namespace), "judge"))
+        let mut options = options.worker("judge".parse().unwrap());
+        options.results =
+            P::results().map(|url| with(&url, "namespace", namespace).parse().unwrap());
+        Arc::new(RedisBroker::open(options).unwrap())
     }
 
     fn ask(&self, command: &str, key: &str, words: &[&[u8]]) -> Reply {
@@ -278,4 +303,29 @@ mod socket {
     use super::{Bench, Socket};
 
     way_tests!(Bench<Socket>);
+}
+
+mod results_elsewhere {
+    use super::{Bench, ResultsElsewhere};
+
+    celeriac_actors::conformance_tests! { @modules Bench<ResultsElsewhere>;
+        calls {
+            a_repeat_gives_the_same_reply
+        }
+        settle {
+            every_outcome_has_its_state_and_its_counter
+            a_result_comes_with_the_step_that_ends_the_task
+        }
+        suspects {
+            whoever_waits_learns_of_a_burial_by_rescue
+        }
+        keep {
+            results_end_and_are_seen_from_everywhere
+            one_can_wait_for_results
+            housekeeping_forgets_what_is_over
+        }
+        model {
+            random_histories_keep_the_promises
+        }
+    }
 }

@@ -1,13 +1,17 @@
 //! The server is killed under load and comes back: what each durability class keeps, and what the outage costs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use celeriac_actors::producer::EnqueueError;
+use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::daemon::eventually;
 use crate::redis_load::{Load, Loaded, Shape};
 use crate::redis_server::{Persistence, RedisServer, ServerOptions, wait_until};
-use crate::redis_works::{Job, Works, client, settled};
+use crate::redis_topology::RedisCluster;
+use crate::redis_works::{Job, Works, add, client, settled};
 
 /// How long the server stays away: longer than the lease.
 const AWAY: Duration = Duration::from_secs(3);
@@ -49,13 +53,8 @@ async fn outage(server: &mut RedisServer, works: &Works, load: Load) -> Outage {
     tokio::time::sleep(AWAY).await;
     server.restart();
     let back = Instant::now();
-    let first = eventually("a job is started after the outage", async || {
-        let all = works.runs.all();
-        let mut runs = all.values().flatten();
-        runs.find(|run| run.started > back).map(|run| run.started)
-    });
-    let first = first.await;
-    assert!(first - back < RETURN, "idle for {:?}", first - back);
+    let idle = works.first_start(back).await;
+    assert!(idle < RETURN, "idle for {idle:?}");
     load.more(500).await;
     let loaded = load.finish().await;
     Outage {
@@ -73,6 +72,38 @@ async fn one_outage(works: &Works) {
     .await;
     let counts = (works.log.count("is away"), works.log.count("INFO is back"));
     assert_eq!(counts, (1, 1), "{:#?}", works.log.lines());
+}
+
+/// Asserts that what is lost was acknowledged in the last moments before the kill, that what ran twice was at work then or
+/// had just ended, and that nothing ran beside itself. Returns how much is lost.
+fn lost_of_the_tail(
+    works: &Works,
+    acknowledged: &BTreeMap<u64, Instant>,
+    killed: Instant,
+    back: Instant,
+) -> usize {
+    let (mut lost, mut kept) = (0, 0);
+    for (number, at) in acknowledged {
+        if works.runs.has_ended(*number) {
+            kept += 1;
+            continue;
+        }
+        lost += 1;
+        let before = killed.saturating_duration_since(*at);
+        assert!(*at <= back && before < TAIL, "{number}: {before:?}");
+    }
+    assert!(kept > lost, "lost {lost}, kept {kept}");
+    let runs = works.runs.all();
+    for number in works.runs.doubled() {
+        let [first, second, rest @ ..] = runs[&number].as_slice() else {
+            unreachable!("it is doubled")
+        };
+        assert!(rest.is_empty(), "{number} ran more than twice");
+        let ended = first.ended.unwrap_or(back);
+        assert!(ended + TAIL > killed, "{number} had ended long ago");
+        assert!(ended < second.started, "{number} ran beside itself");
+    }
+    lost
 }
 
 /// Goal: at AOF always a kill of the server loses nothing, and no task of a living worker runs twice because of it.
@@ -123,27 +154,86 @@ async fn a_log_synced_each_second_loses_its_tail_alone() {
     } = outage.loaded;
     assert!(failed.is_empty(), "{failed:?}");
     settled(&*works.broker).await;
-    let runs = works.runs.all();
-    let (mut lost, mut kept) = (0, 0);
-    for (number, at) in &acknowledged {
-        if works.runs.has_ended(*number) {
-            kept += 1;
-            continue;
-        }
-        lost += 1;
-        let before = outage.killed.saturating_duration_since(*at);
-        assert!(*at <= outage.back && before < TAIL, "{number}: {before:?}");
-    }
-    assert!(lost > 0 && kept > lost, "lost {lost}, kept {kept}");
-    for number in works.runs.doubled() {
-        let [first, second, rest @ ..] = runs[&number].as_slice() else {
-            unreachable!("it is doubled")
-        };
-        assert!(rest.is_empty(), "{number} ran more than twice");
-        let ended = first.ended.unwrap_or(outage.back);
-        assert!(ended + TAIL > outage.killed, "{number} had ended long ago");
-        assert!(ended < second.started, "{number} ran beside itself");
-    }
+    let lost = lost_of_the_tail(&works, &acknowledged, outage.killed, outage.back);
+    assert!(lost > 0, "it tested nothing");
     one_outage(&works).await;
     works.stop().await;
+}
+
+/// Goal: a node of a cluster that is killed and comes back is an outage of the queues it has, and no more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_cluster_may_leave_and_return() {
+    let mut cluster = RedisCluster::start();
+    let works = Works::start(&cluster.url(), LEASE).await;
+    let client = client(&cluster.url(), Duration::from_secs(20));
+    let load = Load::start(&client, SHAPE);
+    load.more(500).await;
+    let port = cluster.node_of("{default}").port;
+    let mut nodes = cluster.nodes.iter_mut();
+    let node = nodes.find(|node| node.port == port).unwrap();
+    let outage = outage(node, &works, load).await;
+    let loaded = outage.loaded;
+    assert!(loaded.failed.is_empty(), "{:?}", loaded.failed);
+    settled(&*works.broker).await;
+    lost_of_the_tail(&works, &loaded.acknowledged, outage.killed, outage.back);
+    // Other nodes go on answering, so it may come and go more than once.
+    eventually("the outage is over", async || {
+        let counts = (works.log.count("is away"), works.log.count("INFO is back"));
+        (counts.0 == counts.1).then_some(())
+    })
+    .await;
+    works.stop().await;
+}
+
+/// Goal: a server that does not answer for longer than calls wait carries out late what was asked for, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_freezes_carries_out_everything_once() {
+    let server = RedisServer::start(ServerOptions::default());
+    let works = Works::start(&server.url(), LEASE).await;
+    let client = client(&server.url(), Duration::from_secs(20));
+    let load = Load::start(&client, SHAPE);
+    load.more(500).await;
+    server.signal(Signal::STOP);
+    tokio::time::sleep(AWAY).await;
+    server.signal(Signal::CONT);
+    let idle = works.first_start(Instant::now()).await;
+    assert!(idle < RETURN, "idle for {idle:?}");
+    load.more(500).await;
+    let loaded = load.finish().await;
+    assert!(loaded.failed.is_empty(), "{:?}", loaded.failed);
+    works.all_end(loaded.acknowledged.keys().copied()).await;
+    let counted = settled(&*works.broker).await;
+    let all = loaded.acknowledged.len() as u64;
+    assert_eq!((counted.enqueued, counted.succeeded), (all, all));
+    assert_eq!((counted.stale, counted.rescued), (0, 0));
+    assert_eq!(works.runs.doubled(), Vec::<u64>::new());
+    one_outage(&works).await;
+    works.stop().await;
+}
+
+/// Goal: an enqueue to a server that is away, or silent, fails within its time and says what may have become of the tasks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enqueue_gives_up_in_time_and_says_what_is_known() {
+    let mut server = RedisServer::start(ServerOptions::default());
+    let client = client(&server.url(), Duration::from_secs(1));
+    let jobs = [1, 2].map(job);
+    add(&client, &jobs).await.unwrap();
+    server.signal(Signal::STOP);
+    for silent in [true, false] {
+        if !silent {
+            server.kill();
+        }
+        let from = Instant::now();
+        let error = add(&client, &jobs).await.unwrap_err();
+        assert!(from.elapsed() < Duration::from_secs(2), "{error}");
+        let EnqueueError::Unavailable {
+            accepted, unknown, ..
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!((accepted, unknown), (0, 2));
+    }
+    server.restart();
+    add(&client, &jobs).await.unwrap();
 }

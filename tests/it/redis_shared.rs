@@ -3,16 +3,10 @@
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use celeriac::redis::{RedisBroker, RedisOptions};
+use celeriac::redis::{RedisBroker, RedisOptions, acl_rules};
 
 use crate::redis_server::{RedisServer, ServerOptions};
 use crate::redis_topology::RedisCluster;
-
-/// The least that a broker's user may do: `ACL SETUSER`'s rules for namespaces that begin with `acl`.
-const LEAST: &str = "resetkeys resetchannels ~acl*:{* &acl*:{* -@all +ping +client|id +client|setname +client|unblock \
-    +eval +evalsha +blpop +subscribe +unsubscribe +mget +smembers +sadd +hdel +time +publish +del +exists +get +hexists \
-    +hget +hgetall +hincrby +hkeys +hlen +hmget +hset +lindex +llen +lpop +lpush +lrange +pexpire +rpush +set \
-    +sismember +zadd +zcard +zrange +zrem +zremrangebyrank +zremrangebyscore +zscore";
 
 /// Ends servers and removes their directories when this process is gone, however it goes.
 #[derive(Debug)]
@@ -45,7 +39,10 @@ pub(crate) fn server() -> &'static RedisServer {
     static SERVER: OnceLock<(RedisServer, Guard)> = OnceLock::new();
     let start = || {
         let server = RedisServer::start(ServerOptions {
-            users: vec![format!("user worker on >secret {LEAST}")],
+            users: vec![format!(
+                "user worker on >secret resetkeys resetchannels {}",
+                acl_rules("acl*")
+            )],
             tls: true,
             ..ServerOptions::default()
         });

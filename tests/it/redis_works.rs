@@ -9,7 +9,8 @@ use celeriac::attempt::Attempt;
 use celeriac::client::Client;
 use celeriac::redis::{RedisBroker, RedisOptions};
 use celeriac::runtime::{Runtime, RuntimeOptions, fresh_worker_id};
-use celeriac_actors::ids::QueueName;
+use celeriac_actors::ids::{IncarnationId, QueueName};
+use celeriac_actors::lease::Incarnation;
 use celeriac_actors::ports::{Broker, Counters, QueueStatus};
 use celeriac_actors::producer::{EnqueueOptions, ProducerOptions};
 use serde::{Deserialize, Serialize};
@@ -64,11 +65,9 @@ impl Runs {
         runs.iter().any(|run| run.ended.is_some())
     }
 
-    /// Returns how many jobs have ended.
-    pub(crate) fn ended(&self) -> usize {
-        let all = self.0.lock().unwrap();
-        let ended = |runs: &&Vec<Run>| runs.iter().any(|run| run.ended.is_some());
-        all.values().filter(ended).count()
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap().clear();
     }
 
     /// Returns the jobs that were started more than once.
@@ -168,6 +167,17 @@ impl Works {
         }
     }
 
+    /// Waits until a job is started after an instant; returns how long after.
+    pub(crate) async fn first_start(&self, after: Instant) -> Duration {
+        eventually("a job is started again", async || {
+            let all = self.runs.all();
+            let mut starts = all.values().flatten().map(|run| run.started);
+            starts.find(|started| *started > after)
+        })
+        .await
+            - after
+    }
+
     pub(crate) async fn stop(self) {
         self.runtime.stop(Duration::from_secs(10)).await;
     }
@@ -218,4 +228,15 @@ pub(crate) async fn settled(broker: &dyn Broker) -> Counters {
 pub(crate) async fn status(broker: &dyn Broker) -> Option<QueueStatus> {
     let queues = broker.queues().await.ok()?;
     queues.into_iter().find(|status| status.queue == queue())
+}
+
+/// Makes a consumer's life.
+pub(crate) fn incarnation(worker: &str) -> Incarnation {
+    Incarnation {
+        id: IncarnationId::random(),
+        queue: queue(),
+        worker: worker.parse().unwrap(),
+        lane: 0,
+        lease: Duration::from_secs(10),
+    }
 }

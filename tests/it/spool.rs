@@ -186,7 +186,6 @@ impl Enqueuer {
 
 #[test]
 #[ignore = "the other process of a test"]
-#[expect(clippy::print_stdout, reason = "it is how the two processes talk")]
 fn enqueue_and_say_so() {
     let url = std::fs::read_to_string("url").unwrap();
     let number = |file| std::fs::read_to_string(file).unwrap().parse().unwrap();

@@ -171,6 +171,7 @@ macro_rules! conformance_tests {
             dead {
                 the_dead_stay_until_they_are_dropped
                 a_revived_task_can_die_again
+                two_of_the_same_bytes_die_apart
             }
             wake {
                 enqueueing_wakes_one_who_waits

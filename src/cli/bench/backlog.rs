@@ -80,14 +80,17 @@ async fn with_behind(
     Ok(took)
 }
 
-/// Measures what scheduled tasks cost while they wait, and how fast they go when they are due.
+/// Measures what scheduled tasks cost while they wait, and how fast they go when they are due. `rate` is how many can be
+/// scheduled a second.
 pub(super) async fn scheduled(
     site: &Site<'_>,
     load: &Load,
+    rate: f64,
     log: &Logger,
 ) -> Result<Scheduled, Failure> {
     let ground = site.ground()?;
-    let lead = Duration::from_secs(4) + WATCH + Duration::from_micros(10) * to_u32(load.tasks);
+    let scheduling = Duration::try_from_secs_f64(2.0 * load.tasks as f64 / rate);
+    let lead = Duration::from_secs(4) + WATCH + scheduling.map_err(failed)?;
     let due = SystemClock.now().plus(lead);
     let enqueued = load.schedule(&ground.client(), When::At(due)).await?;
     let stage = Stage::start(&ground, site.session(), log, 0)?;
@@ -132,10 +135,6 @@ pub(super) async fn scheduled(
 
 fn now_ms() -> Duration {
     Duration::from_millis(SystemClock.now().as_millis())
-}
-
-fn to_u32(tasks: u64) -> u32 {
-    u32::try_from(tasks).unwrap_or(u32::MAX)
 }
 
 impl Took {

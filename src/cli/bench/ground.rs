@@ -200,7 +200,7 @@ impl Ground {
             Keeper::Files(options) => options.clone(),
             #[cfg(feature = "redis")]
             Keeper::Server(broker) => {
-                let used = broker.usage().await?.used_memory;
+                let used = freed(broker).await?;
                 return Ok((self, used));
             }
         };
@@ -221,6 +221,23 @@ impl Ground {
         };
         Ok((ground, bytes))
     }
+}
+
+/// Returns the memory that the server uses, once it has freed what was deleted in an earlier measurement.
+#[cfg(feature = "redis")]
+async fn freed(broker: &RedisBroker) -> Result<u64, Failure> {
+    const LOOKS: u32 = 2_000;
+
+    for _ in 0..LOOKS {
+        let usage = broker.usage().await?;
+        if usage.unfreed == 0 {
+            return Ok(usage.used_memory);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Err(failed(
+        "the server goes on freeing memory: its use cannot be told",
+    ))
 }
 
 fn size_of(directory: &Path) -> std::io::Result<u64> {

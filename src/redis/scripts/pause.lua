@@ -8,6 +8,6 @@ if ARGV[1] == '1' then
   call('DEL', root .. 'wake')
 else
   call('HDEL', root, 'paused')
-  if some_ready() then ring('wake') end
+  if some_ready(call('HGET', root, 'levels') or '') then ring('wake') end
 end
 return redis.status_reply('OK')

@@ -1,6 +1,6 @@
 -- In front of every script. KEYS[1] is the root of a queue, `<namespace>:{<queue>}:`, itself a hash with what is small:
 --   paused (1), sweep (ms of the last sweep), rev (version of the revocations), seq (numbers waiting tasks),
---   burial (number of the last burial).
+--   burial (number of the last burial), levels (the priorities that were ever used, highest first).
 -- All other keys of a queue are its root and a suffix (`keys.rs` has the list), so they lie in one slot.
 local call, root = redis.call, KEYS[1]
 local clock = call('TIME')
@@ -16,10 +16,12 @@ local function ring(bell, why)
   if call('EXISTS', root .. bell) == 0 then call('RPUSH', root .. bell, why or 'n') end
 end
 
--- Returns whether a task is ready.
-local function some_ready()
-  local r = root .. 'r'
-  return call('EXISTS', r .. '9', r .. '8', r .. '7', r .. '6', r .. '5', r .. '4', r .. '3', r .. '2', r .. '1', r .. '0') > 0
+-- Returns whether a task is ready. `levels` are the priorities that were ever used, highest first.
+local function some_ready(levels)
+  for at = 1, #levels do
+    if call('EXISTS', root .. 'r' .. string.sub(levels, at, at)) == 1 then return true end
+  end
+  return false
 end
 
 -- Rings for ready tasks, unless the queue is paused.

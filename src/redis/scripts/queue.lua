@@ -9,12 +9,25 @@ local function is_frame(frame)
   return #frame >= 40 and magic == 206 and version == 1 and flags <= 3 and level <= 9
 end
 
+-- Notes that a priority is used: whoever fetches looks at those that were.
+local levels
+local function note(level)
+  levels = levels or call('HGET', root, 'levels') or ''
+  if string.find(levels, level, 1, true) then return end
+  local all = {}
+  for one in string.gmatch(levels .. level, '%d') do all[#all + 1] = one end
+  table.sort(all, function(a, b) return a > b end)
+  levels = table.concat(all)
+  call('HSET', root, 'levels', levels)
+end
+
 -- Puts frames to the back of their priorities, in order.
 local function push_back(frames)
   local n, i = #frames, 1
   while i <= n do
     local level, j = priority(frames[i]), i
     while j < n and priority(frames[j + 1]) == level do j = j + 1 end
+    note(level)
     call('RPUSH', root .. 'r' .. level, unpack(frames, i, j))
     i = j + 1
   end
@@ -23,7 +36,9 @@ end
 -- Puts frames to the front of their priorities, so that they come out in order.
 local function push_front(frames)
   for i = #frames, 1, -1 do
-    call('LPUSH', root .. 'r' .. priority(frames[i]), frames[i])
+    local level = priority(frames[i])
+    note(level)
+    call('LPUSH', root .. 'r' .. level, frames[i])
   end
 end
 
@@ -49,14 +64,14 @@ local function push_waiting(waiting)
   if earlier then ring('due') end
 end
 
--- Moves a task to the dead outbox. Members: made-up or own id (16), ms (8), length of what was said (4), what was said
--- (reason, worker, note, a line each), frame.
+-- Moves a task to the dead outbox. Members: made-up or own id (16), number (8; two burials of the same bytes at the same
+-- time are two), ms (8), length of what was said (4), what was said (reason, worker, note, a line each), frame.
 local function bury(frame, reason, worker, note)
   local number = math.max(micros, tonumber(call('HGET', root, 'burial') or 0) + 1)
   call('HSET', root, 'burial', string.format('%.0f', number))
   local id = is_frame(frame) and string.sub(frame, 9, 24) or struct.pack('>I8I8', number, number)
   local said = reason .. '\n' .. worker .. '\n' .. note
-  local member = id .. struct.pack('>I8I4', now, #said) .. said .. frame
+  local member = id .. struct.pack('>I8I8I4', number, now, #said) .. said .. frame
   call('ZADD', root .. 'dead', string.format('%.0f', number), member)
   ring('bell')
 end

@@ -2,5 +2,5 @@
 --
 -- KEYS  root of the queue
 -- Reply OK
-if some_ready() then ring_ready() end
+if some_ready(call('HGET', root, 'levels') or '') then ring_ready() end
 return redis.status_reply('OK')

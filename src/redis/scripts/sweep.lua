@@ -1,53 +1,65 @@
 -- Closes whom silence or proof shows to be dead, and moves what closed incarnations held.
 --
--- KEYS  root of the queue
+-- KEYS  roots of queues, swept one after the other
 -- ARGV  most tasks to move, ms for which closed identities are remembered, what is kept for those who wait for poison,
 --       the same for the delivery limit, ms for which it is kept, whether results are kept elsewhere (0 or 1), then
 --       incarnations of processes proven dead
--- Reply held back (0 or 1), how many are ready again, how many were buried, more (0 or 1), closed (incarnation, worker,
+-- Reply per queue: held back (0 or 1), how many are ready again, how many were buried, more (0 or 1), closed (incarnation, worker,
 --       proven: flat), lives left (incarnation, proof: flat)
 poison, limit, keep_wanted = ARGV[3], ARGV[4], tonumber(ARGV[5])
 elsewhere = ARGV[6] == '1'
 local proven = {}
 for i = 7, #ARGV do proven[ARGV[i]] = true end
 
-local lives, leases = {}, {}
-local flat = call('HGETALL', root .. 'lives')
-for i = 1, #flat, 2 do lives[#lives + 1] = { flat[i], string.match(flat[i + 1], '^(%d+) %d+ (%S*) (.*)$') } end
-table.sort(lives, function(a, b) return a[1] < b[1] end)
-flat = call('ZRANGE', root .. 'leases', 0, -1, 'WITHSCORES')
-for i = 1, #flat, 2 do leases[flat[i]] = tonumber(flat[i + 1]) end
+local room = tonumber(ARGV[1])
 
-local shortest
-for _, life in ipairs(lives) do shortest = math.min(shortest or math.huge, tonumber(life[2])) end
-local last = tonumber(call('HGET', root, 'sweep'))
-local held_back = shortest ~= nil and (last == nil or now < last or now - last > shortest / 2)
-call('HSET', root, 'sweep', string.format('%.0f', now))
+local function sweep()
+  local lives, leases = {}, {}
+  local flat = call('HGETALL', root .. 'lives')
+  for i = 1, #flat, 2 do lives[#lives + 1] = { flat[i], string.match(flat[i + 1], '^(%d+) %d+ (%S*) (.*)$') } end
+  table.sort(lives, function(a, b) return a[1] < b[1] end)
+  flat = call('ZRANGE', root .. 'leases', 0, -1, 'WITHSCORES')
+  for i = 1, #flat, 2 do leases[flat[i]] = tonumber(flat[i + 1]) end
 
-local closed, left = {}, {}
-for _, life in ipairs(lives) do
-  local id, lease, proof, worker = life[1], tonumber(life[2]), life[3], life[4]
-  local deadline = leases[id]
-  if proven[id] or deadline == nil or (not held_back and deadline <= now) then
-    close(id, 'rescued', worker, ARGV[2])
-    closed[#closed + 1], closed[#closed + 2], closed[#closed + 3] = id, worker, proven[id] and 1 or 0
-  else
-    if held_back or deadline > now + lease then call('ZADD', root .. 'leases', now + lease, id) end
-    left[#left + 1], left[#left + 2] = id, proof
+  local shortest
+  for _, life in ipairs(lives) do shortest = math.min(shortest or math.huge, tonumber(life[2])) end
+  local last = tonumber(call('HGET', root, 'sweep'))
+  local held_back = shortest ~= nil and (last == nil or now < last or now - last > shortest / 2)
+  call('HSET', root, 'sweep', string.format('%.0f', now))
+
+  local closed, left = {}, {}
+  for _, life in ipairs(lives) do
+    local id, lease, proof, worker = life[1], tonumber(life[2]), life[3], life[4]
+    local deadline = leases[id]
+    if proven[id] or deadline == nil or (not held_back and deadline <= now) then
+      close(id, 'rescued', worker, ARGV[2])
+      closed[#closed + 1], closed[#closed + 2], closed[#closed + 3] = id, worker, proven[id] and 1 or 0
+    else
+      if held_back or deadline > now + lease then call('ZADD', root .. 'leases', now + lease, id) end
+      left[#left + 1], left[#left + 2] = id, proof
+    end
   end
-end
--- A lease without a life is left over from data that was lost in part.
-for id in pairs(leases) do
-  if call('HEXISTS', root .. 'lives', id) == 0 then call('ZREM', root .. 'leases', id) end
+  -- A lease without a life is left over from data that was lost in part.
+  for id in pairs(leases) do
+    if call('HEXISTS', root .. 'lives', id) == 0 then call('ZREM', root .. 'leases', id) end
+  end
+
+  local ready, buried = 0, 0
+  flat = call('HGETALL', root .. 'orphans')
+  for i = 1, #flat, 2 do
+    if ready + buried >= room then break end
+    local how, worker = string.match(flat[i + 1], '^(%S+) (.*)$')
+    local r, b = move(flat[i], how, worker, room - ready - buried)
+    ready, buried = ready + r, buried + b
+  end
+  if ready > 0 then ring_ready() end
+  room = room - ready - buried
+  return { held_back and 1 or 0, ready, buried, call('EXISTS', root .. 'orphans'), closed, left }
 end
 
-local room, ready, buried = tonumber(ARGV[1]), 0, 0
-flat = call('HGETALL', root .. 'orphans')
-for i = 1, #flat, 2 do
-  if ready + buried >= room then break end
-  local how, worker = string.match(flat[i + 1], '^(%S+) (.*)$')
-  local r, b = move(flat[i], how, worker, room - ready - buried)
-  ready, buried = ready + r, buried + b
+local all = {}
+for q = 1, #KEYS do
+  root, levels = KEYS[q], nil
+  all[q] = sweep()
 end
-if ready > 0 then ring_ready() end
-return { held_back and 1 or 0, ready, buried, call('EXISTS', root .. 'orphans'), closed, left }
+return all

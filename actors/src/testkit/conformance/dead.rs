@@ -102,6 +102,26 @@ pub async fn a_revived_task_can_die_again<H: Harness>() {
     );
 }
 
+/// Two tasks of the same bytes that die in one call die apart: each has its burial, and goes by it.
+pub async fn two_of_the_same_bytes_die_apart<H: Harness>() {
+    let mut stage = Stage::<H>::fresh().await;
+    stage.add([task(1), task(1)]).await;
+    let mut consumer = stage.consumer("w1").await;
+    let held = consumer.fetch(2).await;
+    let bury = held.iter().map(|held| (held.tag, outcome::bury()));
+    let bury: Vec<_> = bury.collect();
+    consumer.exchange(bury, 0).await;
+    let dead = stage.broker.take_dead(10).await.expect("reading");
+    let which = "PROTOCOL 9: each burial has its own id";
+    rule(which, dead.len(), 2);
+    rule(which, dead[0].burial != dead[1].burial, true);
+    let dropped = stage.broker.drop_dead(&[dead[0].burial]).await;
+    rule("PROTOCOL 9: one burial is dropped", dropped, Ok(1));
+    let left = stage.broker.take_dead(10).await;
+    rule("PROTOCOL 9: the other stays", left, Ok(dead[1..].to_vec()));
+    stage.counters().await;
+}
+
 /// Buries the next task with a frame of its own; returns the newest burial.
 async fn bury_next<H: Harness>(stage: &Stage<H>, consumer: &mut super::Consumer) -> DeadTask {
     let tag = consumer.fetch_one().await;

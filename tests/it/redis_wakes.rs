@@ -1,0 +1,192 @@
+//! Who waits is told, and nobody has to ask: bursts reach everybody, lost tokens are made up for, results are pushed, and
+//! an idle runtime leaves the server alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use celeriac_actors::ids::ChannelId;
+use celeriac_actors::ports::{Broker, EnqueueCall, EnqueueKind, Wake};
+use celeriac_actors::producer::EnqueueOptions;
+use celeriac_actors::testkit::conformance::{Consumer, outcome, task};
+use tokio::time::Instant;
+
+use crate::daemon::{PATIENCE, eventually};
+use crate::redis_server::{RedisServer, ServerOptions};
+use crate::redis_shared::{namespace, open, open_as, server, with};
+use crate::redis_works::{Job, Works, add, client, incarnation, queue, settled, status};
+
+/// How many processes wait.
+const PROCESSES: usize = 16;
+/// How many tasks come at once.
+const BURST: u128 = 1_000;
+
+/// When each process fetched first.
+type Firsts = Arc<Mutex<BTreeMap<usize, Instant>>>;
+
+fn note(firsts: &Firsts, number: usize) {
+    let mut firsts = firsts.lock().unwrap();
+    firsts.entry(number).or_insert_with(Instant::now);
+}
+
+/// Waits for bells and drains, twenty tasks at a time.
+async fn process(number: usize, broker: Arc<dyn Broker>, firsts: Firsts) {
+    let incarnation = incarnation("w1");
+    broker.open(&incarnation).await.unwrap();
+    let mut consumer = Consumer::new(Arc::clone(&broker), incarnation);
+    loop {
+        let wakes = broker.wait(&[queue()], PATIENCE).await;
+        if !wakes.unwrap().contains(&Wake::Ready(queue())) {
+            continue;
+        }
+        let mut held = Vec::new();
+        loop {
+            let next = consumer.exchange(std::mem::take(&mut held), 20).await;
+            if next.deliveries.is_empty() {
+                break;
+            }
+            note(&firsts, number);
+            let deliveries = next.deliveries.iter();
+            held.extend(deliveries.map(|delivery| (delivery.tag, outcome::succeed())));
+            // It is busy for a while.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Goal: a burst reaches everybody who waits, and at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_reaches_every_idle_process() {
+    let url = with(&server().url(), "namespace", &namespace("burst"));
+    let firsts = Firsts::default();
+    for number in 0..PROCESSES {
+        let broker: Arc<dyn Broker> = Arc::new(open_as(&url, &format!("w{number}")));
+        tokio::spawn(process(number, broker, Arc::clone(&firsts)));
+    }
+    let broker = open(&url);
+    eventually("everybody is here", async || {
+        let status = status(&broker).await?;
+        (status.consumers == PROCESSES as u64).then_some(())
+    })
+    .await;
+    let from = Instant::now();
+    for first in [0, BURST / 2] {
+        let call = EnqueueCall {
+            queue: queue(),
+            channel: ChannelId::random(),
+            number: 1,
+            tasks: (first..first + BURST / 2).map(task).collect(),
+            kind: EnqueueKind::New,
+            remember: Duration::from_secs(60),
+        };
+        broker.enqueue(Arc::new(call)).await.unwrap();
+    }
+    let counted = settled(&broker).await;
+    assert_eq!(u128::from(counted.succeeded), BURST);
+    let firsts = firsts.lock().unwrap();
+    let firsts: Vec<Duration> = firsts.values().map(|first| *first - from).collect();
+    assert!(firsts.len() > PROCESSES / 2, "only {firsts:?}");
+    assert!(
+        firsts.iter().all(|first| *first < Duration::from_secs(1)),
+        "{firsts:?}"
+    );
+}
+
+/// Goal: tasks that are ready without a token in the wake list are found all the same.
+/// Method: enqueue to a paused queue, which rings for nobody, and resume it behind the broker's back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_token_is_made_up_for() {
+    let namespace = namespace("lost");
+    let url = with(&server().url(), "namespace", &namespace);
+    let works = Works::start(&url, Duration::from_secs(12)).await;
+    let client = client(&url, Duration::from_secs(5));
+    works.broker.pause(&queue(), true).await.unwrap();
+    add(&client, &[Job { number: 1, ms: 0 }]).await.unwrap();
+    let root = format!("{namespace}:{{default}}:");
+    assert_eq!(
+        server().ask(&["EXISTS", &format!("{root}wake")]).text(),
+        "0"
+    );
+    assert_eq!(server().ask(&["HDEL", &root, "paused"]).text(), "1");
+    let from = Instant::now();
+    works.all_end([1]).await;
+    assert!(
+        from.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        from.elapsed()
+    );
+    works.stop().await;
+}
+
+/// Returns how often the server was called with any of these commands.
+fn calls(server: &RedisServer, commands: &[&str]) -> u64 {
+    let calls = |command: &&str| {
+        let line = server.info(&format!("cmdstat_{command}"));
+        let count = line
+            .strip_prefix("calls=")
+            .and_then(|line| line.split(',').next());
+        count.map_or(0, |count| count.parse().unwrap())
+    };
+    commands.iter().map(calls).sum()
+}
+
+/// Goal: whoever waits for results is told, and does not ask meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_are_pushed() {
+    const WAITING: u64 = 20;
+    let server = RedisServer::start(ServerOptions::default());
+    let works = Works::start(&server.url(), Duration::from_secs(12)).await;
+    let client = client(&server.url(), Duration::from_secs(5));
+    let mut waiting = Vec::new();
+    for number in 0..WAITING {
+        let job = Job { number, ms: 2_500 };
+        let options = EnqueueOptions::default().want_outcome();
+        let handle = client.enqueue_with(&job, options).await.unwrap();
+        let client = client.clone();
+        waiting.push(tokio::spawn(async move {
+            let output = client.wait::<Job>(&handle, PATIENCE).await.unwrap();
+            (output, Instant::now())
+        }));
+    }
+    eventually("all are subscribed", async || {
+        let channels = server.info("pubsub_channels").parse::<u64>().unwrap();
+        (channels > WAITING).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = calls(&server, &["mget"]);
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert_eq!(
+        calls(&server, &["mget"]),
+        before,
+        "nobody asks while all wait"
+    );
+    for (number, told) in (0..WAITING).zip(waiting) {
+        let (output, at) = told.await.unwrap();
+        assert_eq!(output, number);
+        let ended = works.runs.all()[&number][0].ended.unwrap();
+        assert!(at - ended < Duration::from_millis(500), "{:?}", at - ended);
+    }
+    let asked = calls(&server, &["mget"]);
+    assert!(
+        asked <= 4 * WAITING,
+        "{asked} questions for {WAITING} results"
+    );
+    works.stop().await;
+}
+
+/// Goal: a runtime without work makes fewer than five calls a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_runtime_leaves_the_server_alone() {
+    const CLIENTS: &[&str] = &[
+        "eval", "evalsha", "blpop", "mget", "ping", "smembers", "hdel",
+    ];
+    let server = RedisServer::start(ServerOptions::default());
+    let works = Works::start(&server.url(), Duration::from_secs(12)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = calls(&server, CLIENTS);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let made = calls(&server, CLIENTS) - before;
+    assert!(made < 25, "{made} calls in five seconds");
+    works.stop().await;
+}
