@@ -20,6 +20,7 @@ mod rights;
 mod run;
 mod search;
 mod session;
+mod spool;
 mod status;
 mod task;
 mod tasks;

@@ -65,6 +65,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "client")]
+pub mod late;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "runtime")]

@@ -16,7 +16,7 @@ use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::policy::ResultLimits;
-use celeriac_actors::ports::{Broker, DeadLetters, WorkerRecord};
+use celeriac_actors::ports::{Broker, DeadLetters, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
 use celeriac_actors::route::Route;
 use celeriac_actors::time::{Clock, Timestamp};
@@ -56,6 +56,8 @@ pub struct RuntimeOptions {
     pub log: Logger,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
+    /// Where the tasks go that its tasks and its client enqueue while the broker is away; default none.
+    pub spool: Option<Arc<dyn Spool>>,
     /// Who is told what happens to tasks.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -99,6 +101,7 @@ impl RuntimeOptions {
             blocking_threads: 4 * cores,
             log: Logger::root(Discard, o!()),
             clock: Arc::new(SystemClock),
+            spool: None,
             observer: None,
         }
     }
@@ -227,6 +230,7 @@ impl Runtime {
         let producer_options = ProducerOptions {
             routes: options.routes.clone(),
             limits: options.limits,
+            spool: options.spool.clone(),
             ..ProducerOptions::default()
         };
         let producer = Producer::new(

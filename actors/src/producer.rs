@@ -10,7 +10,8 @@ mod batch;
 mod error;
 mod options;
 mod send;
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(feature = "testkit")]
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -88,6 +88,7 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, app: &App) -> Result<Exit,
     Session::block_on(async {
         let broker = data::broker(&session, &mut round).await;
         let store = data::store(&session, &mut round).await;
+        round.note(data::spool(&session));
         let newest = data::newest(broker.as_ref(), store.as_ref()).await;
         round.note(machine::check(&session.config, newest));
         if args.task {

@@ -24,15 +24,19 @@ pub(super) use self::wait::error_of;
 use self::lines::Numbered;
 use self::order::{Desk, Order};
 use self::sender::{Sender, Show, Stopped, Tally};
-use self::wait::Waiting;
+use self::wait::{PATIENCE, Waiting};
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use super::text::brief;
 use super::{Global, demo_tasks, output, values};
 use crate::app::App;
+use crate::client::Client;
 
 /// An input that pauses this long has what came so far sent.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the spool may take to relay what is in it before the command ends.
+const RELAY: Duration = Duration::from_secs(3);
 
 /// How many chunks of lines may be read ahead.
 const AHEAD: usize = 4;
@@ -152,7 +156,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Adds one order as often as asked for.
     async fn single(&self, order: Order) -> Result<Exit, Failure> {
-        let client = self.session.client()?;
+        let client = self.session.spooling_client()?;
         let waiting = self.waiting(&client);
         let mut desk = self.desk(client.producer());
         // Everything that can be wrong is found before anything is sent.
@@ -176,13 +180,13 @@ impl Work<'_> {
             stopped = sender.flush().await.err();
         }
         let tally = sender.finish();
-        self.end(tally, stopped, waiting).await
+        self.end(&client, tally, stopped, waiting).await
     }
 
     /// Adds the tasks of an input, line by line.
     async fn lines(&self, path: &Path) -> Result<Exit, Failure> {
         let input = open(path).map_err(|error| self.unreadable(path, &error))?;
-        let client = self.session.client()?;
+        let client = self.session.spooling_client()?;
         let waiting = self.waiting(&client);
         let mut desk = self.desk(client.producer());
         let mut sender = Sender::new(client.producer(), self.show(false), waiting.as_ref());
@@ -215,7 +219,7 @@ impl Work<'_> {
         };
         let tally = sender.finish();
         self.summary(&tally);
-        let exit = self.end(tally, stopped, waiting).await?;
+        let exit = self.end(&client, tally, stopped, waiting).await?;
         unreadable.map_or(Ok(exit), Err)
     }
 
@@ -247,13 +251,16 @@ impl Work<'_> {
     /// Waits when asked to, and makes an exit of everything.
     async fn end(
         &self,
+        client: &Client,
         tally: Tally,
         stopped: Option<Stopped>,
         waiting: Option<Waiting>,
     ) -> Result<Exit, Failure> {
+        let relayed = self.relay(client).await;
         if let Some(stopped) = stopped {
             return Err(stopped.into_failure(&tally));
         }
+        relayed?;
         let mut exit = Exit::Ok;
         if let Some(waiting) = waiting {
             let ends = waiting.finish(self.limit).await?;
@@ -269,6 +276,24 @@ impl Work<'_> {
             }
         }
         Ok(if tally.bad > 0 { Exit::Usage } else { exit })
+    }
+
+    /// Has the spool relay what it can, and says what is left there.
+    async fn relay(&self, client: &Client) -> Result<(), Failure> {
+        let Some(spool) = client.producer().spool() else {
+            return Ok(());
+        };
+        let left = spool.drain(RELAY).await.map_err(Failure::unavailable)?;
+        if left > 0 && self.session.json {
+            output::complain(&serde_json::json!({ "spooled": left }).to_string());
+        } else if left > 0 {
+            output::complain(&format!(
+                "celeriac: spooled {}: relayed by the next `celeriac enqueue` or `celeriac run` with this spool that finds \
+                 the broker",
+                output::counted(left, "task")
+            ));
+        }
+        Ok(())
     }
 
     fn summary(&self, tally: &Tally) {
@@ -309,11 +334,14 @@ impl Work<'_> {
         )
     }
 
-    fn waiting(&self, client: &crate::client::Client) -> Option<Waiting> {
+    fn waiting(&self, client: &Client) -> Option<Waiting> {
         let limits = self.session.limits();
-        self.args
-            .wait
-            .then(|| Waiting::start(std::sync::Arc::clone(client.broker()), limits))
+        self.args.wait.then(|| {
+            let broker = std::sync::Arc::clone(client.broker());
+            // What is spooled runs when the broker is back, so that is waited for, too.
+            let patience = client.producer().spool().is_none().then_some(PATIENCE);
+            Waiting::start(broker, limits, patience)
+        })
     }
 
     fn unreadable(&self, path: &Path, error: &io::Error) -> Failure {

@@ -115,6 +115,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     };
     options.blocking_threads = config.blocking_threads;
     options.log = log.clone();
+    options.spool = session.spool(&broker)?;
     if let Err(error) = make_data_directory(config) {
         warn!(log, "the data directory cannot be made"; "path" => %config.data_dir.display(), "error" => %error);
     }

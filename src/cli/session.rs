@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::WorkerId;
-use celeriac_actors::ports::{Broker, StoreError};
+use celeriac_actors::ports::{Broker, Spool, StoreError};
 use celeriac_actors::producer::ProducerOptions;
 use celeriac_actors::time::Clock as _;
 
@@ -20,6 +20,8 @@ use crate::app::App;
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::config::{self, BrokerTarget, Config, Flags, Note, Sources, StoreTarget, Synchronous};
+use crate::late::LateBroker;
+use crate::spool::{self, SpoolOptions, SqliteSpool};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 use crate::store::{Store, StoreOptions, StoreUrl};
 #[cfg(feature = "redis")]
@@ -29,6 +31,7 @@ pub(crate) use redis::failure as redis_failure;
 const ONE_SHOT: Duration = Duration::from_secs(10);
 
 /// What a command works with.
+#[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) notes: Vec<Note>,
@@ -76,6 +79,15 @@ impl Session {
 
     /// Opens the broker, as a worker or as a client.
     pub(crate) fn broker(&self, worker: Option<&WorkerId>) -> Result<Arc<dyn Broker>, Failure> {
+        self.broker_within(worker, ONE_SHOT)
+    }
+
+    /// Opens the broker; a client tries for so long while it is away.
+    fn broker_within(
+        &self,
+        worker: Option<&WorkerId>,
+        patience: Duration,
+    ) -> Result<Arc<dyn Broker>, Failure> {
         if let Some(target) = &self.config.results.target
             && *target != self.config.broker
             && !are_servers(target, &self.config.broker)
@@ -90,14 +102,14 @@ impl Session {
                     .power_safe(self.config.embedded.synchronous == Synchronous::Full);
                 options.worker = worker.cloned();
                 options.max_frame = self.config.max_frame;
-                let broker = open_embedded(&options)?;
+                let broker = open_embedded(&options, patience)?;
                 for warning in broker.warnings() {
                     output::complain(&format!("celeriac: {warning}"));
                 }
                 Ok(Arc::new(broker))
             }
             #[cfg(feature = "redis")]
-            BrokerTarget::Redis { url } => redis::open(&self.redis_options(url, worker)?),
+            BrokerTarget::Redis { url } => redis::open(&self.redis_options(url, worker)?, patience),
             #[cfg(not(feature = "redis"))]
             BrokerTarget::Redis { url } => Err(Failure::usage(format!(
                 "the broker {url} cannot be used: this program was built without the feature `redis`; leave `broker` out"
@@ -147,17 +159,55 @@ impl Session {
 
     /// Returns a client of the broker.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let options = ProducerOptions {
+        let broker = self.broker(None)?;
+        let options = self.producer_options(None);
+        Ok(Client::new(broker, Arc::new(SystemClock), options))
+    }
+
+    /// Returns a client of the broker that spools where a spool is configured, even when the broker is away by now.
+    pub(crate) fn spooling_client(&self) -> Result<Client, Failure> {
+        if self.config.spool.is_none() {
+            return self.client();
+        }
+        let broker = match self.broker_within(None, Duration::ZERO) {
+            Err(failure) if failure.exit() == Exit::Unavailable => self.late_broker(),
+            outcome => outcome?,
+        };
+        let options = self.producer_options(self.spool(&broker)?);
+        Ok(Client::new(broker, Arc::new(SystemClock), options))
+    }
+
+    fn late_broker(&self) -> Arc<dyn Broker> {
+        let session = self.clone();
+        Arc::new(LateBroker::new(move || {
+            let opened = session.broker_within(None, Duration::ZERO);
+            opened.map_err(|failure| failure.to_string())
+        }))
+    }
+
+    /// Opens the spool that is configured, which relays to `broker` from then on.
+    pub(crate) fn spool(
+        &self,
+        broker: &Arc<dyn Broker>,
+    ) -> Result<Option<Arc<dyn Spool>>, Failure> {
+        let Some(path) = &self.config.spool else {
+            return Ok(None);
+        };
+        let options = SpoolOptions::new(path)
+            .bounded(self.config.spool_max)
+            .log(self.log.clone());
+        let spool = SqliteSpool::open(options, Arc::clone(broker)).map_err(spool_failure)?;
+        Ok(Some(Arc::new(spool)))
+    }
+
+    fn producer_options(&self, spool: Option<Arc<dyn Spool>>) -> ProducerOptions {
+        ProducerOptions {
             routes: self.config.routes.clone(),
             limits: self.limits(),
             timeout: ONE_SHOT,
+            spool,
             ..ProducerOptions::default()
-        };
-        Ok(Client::new(
-            self.broker(None)?,
-            Arc::new(SystemClock),
-            options,
-        ))
+        }
     }
 
     /// Runs a future of a one-shot command to its end.
@@ -248,8 +298,8 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
 }
 
 /// Opens the embedded broker, again for a while when somebody else has locked it.
-fn open_embedded(options: &SqliteOptions) -> Result<SqliteBroker, Failure> {
-    let deadline = SystemClock.since_boot() + ONE_SHOT;
+fn open_embedded(options: &SqliteOptions, patience: Duration) -> Result<SqliteBroker, Failure> {
+    let deadline = SystemClock.since_boot() + patience;
     loop {
         match SqliteBroker::open(options.clone()) {
             Err(OpenError::Sqlite { detail, .. })
@@ -261,6 +311,15 @@ fn open_embedded(options: &SqliteOptions) -> Result<SqliteBroker, Failure> {
             outcome => return outcome.map_err(open_failure),
         }
     }
+}
+
+/// Returns how a spool that cannot be opened ends a command.
+pub(crate) fn spool_failure(error: spool::OpenError) -> Failure {
+    let exit = match error {
+        spool::OpenError::File { .. } | spool::OpenError::Sqlite { .. } => Exit::Unavailable,
+        _ => Exit::Usage,
+    };
+    Failure::new(exit, error)
 }
 
 /// Returns how a broker that cannot be opened ends a command.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Failure};
 use super::queues::{self, Audit};
 use super::session::Session;
+use super::spool::{self, Seen};
 use super::text::{span, when};
 use super::when::to_the_second;
 use super::workers::{self, Worker};
@@ -21,10 +22,11 @@ const MAX_RUNNING: usize = 20;
 
 pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
-    let broker = session.existing_broker()?;
-    let looked = Session::insist(|| look(&*broker, &session.config));
-    let status = Session::block_on(looked)??;
     let now = SystemClock.now();
+    let status = match read(&session) {
+        Err(failure) => return Err(without_broker(failure, &session, now)),
+        Ok(status) => status,
+    };
     if session.json {
         let broker = session.config.broker.to_string();
         output::json(&status.document(&broker, now));
@@ -34,9 +36,28 @@ pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+fn read(session: &Session) -> Result<Status, Failure> {
+    let broker = session.existing_broker()?;
+    let looked = Session::insist(|| look(&*broker, &session.config));
+    Ok(Session::block_on(looked)??)
+}
+
+/// Shows what can be seen without the broker: the spool, which matters most just then.
+fn without_broker(failure: Failure, session: &Session, now: Timestamp) -> Failure {
+    let Some(spool) = spool::look(&session.config) else {
+        return failure;
+    };
+    if session.json {
+        return failure.detail("spool", spool.document());
+    }
+    output::line(&format!("spool   {}", spool.text(now)));
+    failure
+}
+
 /// What was read.
 struct Status {
     durability: Durability,
+    spool: Option<Seen>,
     queues: Vec<QueueStatus>,
     workers: Vec<Worker>,
 }
@@ -44,6 +65,7 @@ struct Status {
 async fn look(broker: &dyn Broker, config: &Config) -> Result<Status, BrokerError> {
     Ok(Status {
         durability: broker.durability(),
+        spool: spool::look(config),
         queues: queues::read(broker, config).await?,
         workers: workers::read(broker).await?,
     })
@@ -53,7 +75,7 @@ impl Status {
     fn document(&self, broker: &str, now: Timestamp) -> Value {
         let queues: Vec<Value> = self.queues.iter().map(queues::document).collect();
         let workers: Vec<Value> = self.workers.iter().map(|w| w.document(now)).collect();
-        json!({
+        let mut document = json!({
             "broker": broker,
             "durability": self.durability,
             "now": now.to_string(),
@@ -62,7 +84,11 @@ impl Status {
             "running": self.workers.iter().map(Worker::running).sum::<usize>(),
             "outages": self.workers.iter().flat_map(Worker::outages).collect::<Vec<_>>(),
             "audit": Audit::of(&self.queues).document(),
-        })
+        });
+        if let Some(spool) = &self.spool {
+            document["spool"] = spool.document();
+        }
+        document
     }
 
     fn draw(&self, broker: &str, now: Timestamp) -> String {
@@ -71,6 +97,9 @@ impl Status {
             queues::held(&self.queues, now),
             self.draw_workers(now),
         ];
+        if let Some(spool) = &self.spool {
+            parts.insert(1, format!("spool   {}", spool.text(now)));
+        }
         parts.extend(self.draw_running());
         let outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
         if !outages.is_empty() {

@@ -43,6 +43,8 @@ pub(super) fn build(settings: &Settings) -> Config {
         max_frame: size("max_frame"),
         max_args: size("max_args"),
         max_stuck_lanes: size("max_stuck_lanes"),
+        spool: Some(settings.path("spool")).filter(|path| !path.as_os_str().is_empty()),
+        spool_max: settings.count("spool_max"),
         routes,
         queues: each(&settings.names.queues, |name| queue(settings, name)),
         tasks: each(&settings.names.tasks, |name| task(settings, name)),

@@ -85,6 +85,10 @@ pub struct Config {
     pub max_args: usize,
     /// How many blocked threads are replaced, per arbiter, before the process asks to be recycled.
     pub max_stuck_lanes: usize,
+    /// The file that takes tasks while the broker is away, if there is one.
+    pub spool: Option<PathBuf>,
+    /// How many bytes may wait there.
+    pub spool_max: u64,
     /// Which queue a task goes to, the built-in routes last; the first match wins.
     pub routes: Vec<Route>,
     /// The queues by name, the built-in ones included.

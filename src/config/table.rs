@@ -184,6 +184,20 @@ pub(super) static TABLE: &[Key] = &[
         "How many blocked threads are replaced by fresh ones, per arbiter, before the process asks to be recycled.",
     ),
     row(
+        "spool",
+        Kind::Path,
+        Unset("none: an enqueue fails while the broker is away"),
+        "./spool.db",
+        "A file on this machine that takes tasks while the broker is away; they are relayed in order, once each, when it is \
+         back. Used by `enqueue` and by tasks that enqueue others. Each machine has its own; processes may share it.",
+    ),
+    plain(
+        "spool_max",
+        Kind::Size(MIB, 1024 * GIB),
+        "1GiB",
+        "How much may wait in the spool, 64 bytes a task included; and never more than 1,000,000 tasks for each GiB.",
+    ),
+    row(
         "routes",
         Kind::Routes,
         Preset::Fixed(""),

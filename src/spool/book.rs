@@ -58,6 +58,9 @@ pub(super) struct Plan {
     pub(super) remember: u64,
 }
 
+/// The first and the last task of some that stand together in their queue.
+type Range = (i64, i64);
+
 /// The spool's database.
 #[derive(Debug)]
 pub(super) struct Book {
@@ -215,7 +218,7 @@ impl Book {
         Ok(Ok(()))
     }
 
-    fn freeze(&mut self, call: &EnqueueCall, (first, last): (i64, i64)) -> QueryResult<i64> {
+    fn freeze(&mut self, call: &EnqueueCall, (first, last): Range) -> QueryResult<i64> {
         let values = [
             Value::Text(call.queue.as_str()),
             Value::Int(first),
@@ -271,9 +274,9 @@ impl Book {
     fn range(
         &mut self,
         queue: &QueueName,
-        (first, last): (i64, i64),
+        (first, last): Range,
         plan: Option<&Plan>,
-    ) -> QueryResult<(Vec<NewTask>, Option<(i64, i64)>)> {
+    ) -> QueryResult<(Vec<NewTask>, Option<Range>)> {
         let values = [
             Value::Text(queue.as_str()),
             Value::Int(first),

@@ -44,6 +44,14 @@ impl SpoolOptions {
         self
     }
 
+    /// Bounds what waits in it to so many bytes, and to a million tasks for each GiB of them, at least a thousand.
+    #[must_use]
+    pub fn bounded(self, bytes: u64) -> Self {
+        let tasks = u128::from(bytes) * 1_000_000 / (1 << 30);
+        let tasks = u64::try_from(tasks).unwrap_or(u64::MAX).max(1_000);
+        self.max_bytes(bytes).max_tasks(tasks)
+    }
+
     /// Bounds what waits in it to so many tasks.
     #[must_use]
     pub const fn max_tasks(mut self, tasks: u64) -> Self {

@@ -50,6 +50,10 @@ mod redis_topology;
 mod redis_wakes;
 #[cfg(feature = "redis")]
 mod redis_works;
+#[cfg(feature = "redis")]
+mod spool;
+#[cfg(feature = "redis")]
+mod spool_cli;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;

@@ -108,14 +108,15 @@ pub struct ProducerOptions {
     pub routes: Vec<Route>,
     /// The bounds of frames.
     pub limits: FrameLimits,
-    /// How long a call is repeated while the broker is away. Default 10 s.
+    /// How long a call is repeated while the broker is away. Default 10 s. Less than brokers take to say that they cannot
+    /// be reached (2 s by default) leaves more calls open than need be.
     pub timeout: Duration,
     /// How long the broker remembers a channel's last call, so that it can be repeated. Longer than `timeout`; default
     /// 1 h.
     pub remember: Duration,
     /// Where tasks go that the broker does not take; default none.
     ///
-    /// A call that the broker refuses, that cannot be sent, or that is not answered within `timeout` or two seconds,
+    /// A call that the broker refuses, that cannot be sent, or that is not answered within `timeout` or 2.5 seconds,
     /// whichever is less, goes there instead of failing; while tasks of a queue wait there, newer ones of that queue go
     /// behind them. The broker then remembers channels for at least seven days: for so long may an outage last between a
     /// call without an answer and its repeat. A countdown counts from the enqueue by this process's clock, and only from

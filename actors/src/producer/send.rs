@@ -14,8 +14,9 @@ use crate::ids::{ChannelId, QueueName};
 use crate::ports::{BrokerError, EnqueueCall, EnqueueKind, NewTask, Sent, Spool, SpoolError, When};
 use crate::time::Timestamp;
 
-/// How long a call may go unanswered before it goes to the spool, where there is one.
-const SPOOL_AFTER: Duration = Duration::from_secs(2);
+/// How long a call may go unanswered before it goes to the spool, where there is one. A little longer than brokers take
+/// to say that they cannot be reached, which is more certain than no answer.
+const SPOOL_AFTER: Duration = Duration::from_millis(2_500);
 
 /// One line of numbered calls.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +194,7 @@ impl Producer {
         let backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let (mut failures, mut unknown) = (0, false);
         loop {
+            let begun = Instant::now();
             let error = match self.once(call, deadline).await {
                 // An earlier try may have been carried out: that it is refused now does not undo it.
                 Err(error @ BrokerError::Refused(_)) if !unknown => return Err(error),
@@ -202,7 +204,14 @@ impl Producer {
             unknown |= error.is_unknown();
             failures += 1;
             let delay = backoff.delay(failures, &mut rand::rng());
-            if Instant::now() + delay >= deadline {
+            // A try that is cut off leaves open what was certain: as long as nothing is open, the next must have the time
+            // that this one took.
+            let took = if unknown {
+                Duration::ZERO
+            } else {
+                begun.elapsed()
+            };
+            if Instant::now() + delay + took >= deadline {
                 return Err(match error {
                     BrokerError::Away(reason) | BrokerError::Refused(reason) if unknown => {
                         BrokerError::Unavailable(reason)

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use celeriac_actors::ports::{
     Broker, DeadFilter, DeadLetters as _, Durability, StoreError, WorkerRecord,
 };
-use celeriac_actors::time::Timestamp;
+use celeriac_actors::time::{Clock as _, Timestamp};
 
 use super::super::exit::Exit;
 use super::super::output::{counted, size};
 use super::super::rights::is_there;
 use super::super::session::{Session, open_failure};
+use super::super::spool;
 use super::Round;
 use super::finding::{Blame, Finding};
+use crate::clock::SystemClock;
 use crate::config::{BrokerTarget, StoreTarget};
 use crate::sqlite::{Exam, SqliteBroker};
 use crate::store::{Store, StoreOptions};
@@ -121,6 +123,22 @@ fn database(exam: &Exam) -> Vec<Finding> {
         false => Finding::ok("broker", sizes),
     });
     findings
+}
+
+/// Judges the spool, where one is configured.
+pub(super) fn spool(session: &Session) -> Option<Finding> {
+    let seen = spool::look(&session.config)?;
+    let text = seen.text(SystemClock.now());
+    Some(match &seen.status {
+        Err(_) => Finding::failure(Blame::Data, "spool", text)
+            .advise("`spool` names a file on a local disk that this user may write"),
+        Ok(status) if status.rejected > 0 => Finding::warning("spool", text).advise(
+            "its table `rejected` has them with the reasons: `sqlite3 FILE 'select seq, queue, reason from rejected'`",
+        ),
+        Ok(status) if status.tasks > 0 => Finding::warning("spool", text)
+            .advise("`celeriac run` or `celeriac enqueue` with this spool relays it when the broker is there"),
+        Ok(_) => Finding::ok("spool", text),
+    })
 }
 
 /// Judges what the broker promises, and who lives on it.

@@ -28,7 +28,7 @@ const LONG: Duration = Duration::from_secs(2);
 /// How long one call waits when other chunks wait for their turn.
 const SHORT: Duration = Duration::from_millis(10);
 /// How long the broker may be away.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The most tasks of one call.
 const CHUNK: usize = MAX_BATCH as usize;
 
@@ -53,6 +53,7 @@ struct Expected {
 pub(super) struct Waiting {
     broker: Arc<dyn Broker>,
     limits: FrameLimits,
+    patience: Option<Duration>,
     ends: Arc<Mutex<Ends>>,
     watchers: Mutex<Watchers>,
 }
@@ -64,10 +65,16 @@ struct Watchers {
 }
 
 impl Waiting {
-    pub(super) fn start(broker: Arc<dyn Broker>, limits: FrameLimits) -> Self {
+    /// Watches at `broker`, which may be away for so long; `None` is for ever.
+    pub(super) fn start(
+        broker: Arc<dyn Broker>,
+        limits: FrameLimits,
+        patience: Option<Duration>,
+    ) -> Self {
         Self {
             broker,
             limits,
+            patience,
             ends: Arc::default(),
             watchers: Mutex::default(),
         }
@@ -98,6 +105,7 @@ impl Waiting {
             broker: Arc::clone(&self.broker),
             queue: queue.clone(),
             limits: self.limits,
+            patience: self.patience,
             ends: Arc::clone(&self.ends),
             chunks: Chunks::default(),
         };
@@ -137,6 +145,7 @@ struct Watcher {
     broker: Arc<dyn Broker>,
     queue: QueueName,
     limits: FrameLimits,
+    patience: Option<Duration>,
     ends: Arc<Mutex<Ends>>,
     chunks: Chunks,
 }
@@ -179,7 +188,7 @@ impl Watcher {
                 }
                 Err(error) if error.is_outage() => {
                     let since = *away.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= PATIENCE {
+                    if self.patience.is_some_and(|most| since.elapsed() >= most) {
                         return Err(error);
                     }
                     sleep(Duration::from_millis(200)).await;

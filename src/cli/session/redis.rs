@@ -9,7 +9,7 @@ use celeriac_actors::time::Clock as _;
 
 use super::super::exit::{Exit, Failure};
 use super::super::output;
-use super::{ONE_SHOT, Session};
+use super::Session;
 use crate::clock::SystemClock;
 use crate::config::{BrokerTarget, SecretUrl};
 use crate::redis::{OpenError, RedisBroker, RedisOptions};
@@ -43,8 +43,8 @@ impl Session {
 }
 
 /// Opens the broker; a client tries again for a while when it is away, a worker's daemon does so itself.
-pub(super) fn open(options: &RedisOptions) -> Result<Arc<dyn Broker>, Failure> {
-    let deadline = SystemClock.since_boot() + ONE_SHOT;
+pub(super) fn open(options: &RedisOptions, patience: Duration) -> Result<Arc<dyn Broker>, Failure> {
+    let deadline = SystemClock.since_boot() + patience;
     loop {
         match RedisBroker::open(options.clone()) {
             Err(error)
