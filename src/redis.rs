@@ -9,6 +9,7 @@
 
 mod acl;
 mod bells;
+mod board;
 mod boot;
 mod decode;
 mod dial;
@@ -21,11 +22,13 @@ mod generation;
 mod hub;
 mod keys;
 mod link;
+mod members;
 mod node;
 mod options;
 mod pool;
 mod port;
 mod proof;
+mod results;
 mod scan;
 mod script;
 mod sweep;
@@ -45,7 +48,8 @@ use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::ports::BrokerError;
 use redis::{Cmd, Value};
 
-use self::bells::{Board, Listener};
+use self::bells::Listener;
+use self::board::Board;
 use self::boot::Boot;
 use self::elsewhere::Elsewhere;
 use self::hub::{Channels, Hub};

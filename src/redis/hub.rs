@@ -14,7 +14,7 @@ use redis::aio::PubSub;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::bells::Board;
+use super::board::Board;
 use super::keys::Keys;
 use super::link::{Links, Slot};
 

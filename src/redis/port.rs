@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_actors::fence::{
-    BEATS_ALIVE, KEEP_CLOSED, KEEP_WORKER, check_enqueue, check_exchange, check_open, check_outcome,
+    KEEP_CLOSED, KEEP_WORKER, check_enqueue, check_exchange, check_open, check_outcome,
 };
 use celeriac_actors::ids::{BurialId, IncarnationId, QueueName, TaskId, WorkerId};
 use celeriac_actors::lease::{
@@ -24,13 +24,10 @@ use super::decode::{self, Parts};
 use super::encode::{self, Kept, hex, ms};
 use super::script::{
     BEAT, CLOSE, DEAD, DROP_DEAD, ENQUEUE, EXCHANGE, EXCHANGE_WITH_RESULTS, FORGET, FORGET_WORKERS,
-    MARK, OPEN, PAUSE, PROMOTE, RELEASE, RENEW, REVOCATIONS, REVOKE, RING, SHARE, SHARED, STATUS,
-    TAKE, WORKERS,
+    MARK, OPEN, PAUSE, PROMOTE, RELEASE, REVOCATIONS, REVOKE, RING, SHARE, SHARED, STATUS, TAKE,
 };
-use super::{Leases, RedisBroker, Reply, scan, sweep};
+use super::{RedisBroker, Reply, scan, sweep};
 
-/// How often somebody who waits for a result looks, whatever the channels say.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How long the version of a shared value is remembered after its end, so that it never comes back.
 const KEEP_VERSION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -318,21 +315,7 @@ impl Broker for RedisBroker {
     }
 
     async fn workers(&self) -> Reply<Vec<WorkerRecord>> {
-        let key = self.keys.workers();
-        let reply = self
-            .links
-            .run(super::slot(&key), &WORKERS, &WORKERS.call(&key))
-            .await?;
-        let mut parts = Parts::of(reply)?;
-        let now = Timestamp::from_millis(parts.number()?);
-        let mut workers = Vec::new();
-        while !parts.is_empty() {
-            let _name = parts.bytes()?;
-            // A record of another version is not this one's to judge.
-            workers.extend(worker(&parts.text()?, now));
-        }
-        workers.sort_by(|a, b| a.worker.cmp(&b.worker));
-        Ok(workers)
+        self.read_workers().await
     }
 
     async fn result(&self, queue: &QueueName, task: TaskId) -> Reply<Option<FinalRecord>> {
@@ -346,29 +329,7 @@ impl Broker for RedisBroker {
         tasks: &[TaskId],
         timeout: Duration,
     ) -> Reply<Vec<FinalRecord>> {
-        let watch = async {
-            // Most are there at once, or not for long: what is there needs no subscription.
-            let found = self.results(queue, tasks).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
-            let channels = tasks
-                .iter()
-                .map(|task| self.result_keys().record(queue, *task));
-            let hub = match &self.elsewhere {
-                Some(elsewhere) => &elsewhere.channels,
-                None => &self.channels,
-            };
-            let ear = hub.listen(channels.collect()).await;
-            loop {
-                let found = self.results(queue, tasks).await?;
-                if !found.is_empty() {
-                    return Ok(found);
-                }
-                // Rung or not: it is time to look.
-                drop(tokio::time::timeout(LOOK_AGAIN, ear.rung()).await);
-            }
-        };
+        let watch = self.watch_results(queue, tasks);
         let in_time = tokio::time::timeout(timeout, watch).await;
         in_time.unwrap_or_else(|_| Ok(Vec::new()))
     }
@@ -430,77 +391,4 @@ impl RedisBroker {
     async fn known_queues(&self) -> Reply<Vec<QueueName>> {
         super::known_queues(&self.links, &self.keys).await
     }
-
-    /// Renews leases of several queues; returns those that are gone of each.
-    async fn renew_all(&self, leases: &[Leases]) -> Reply<Vec<Vec<IncarnationId>>> {
-        let Some((first, _)) = leases.first() else {
-            return Ok(Vec::new());
-        };
-        let roots: Vec<_> = leases.iter().map(|(root, _)| root).collect();
-        let mut call = RENEW.call_of_all(&roots);
-        for (_, incarnations) in leases {
-            call.arg(incarnations.len());
-            for id in incarnations {
-                call.arg(hex(*id));
-            }
-        }
-        let reply = self.links.run(super::slot(first), &RENEW, &call).await?;
-        let mut all = Vec::new();
-        for (gone, (_, incarnations)) in Parts::of(reply)?.rest().into_iter().zip(leases) {
-            let gone: Vec<_> = Parts::of(gone)?.rest();
-            let gone: Vec<_> = gone.into_iter().map(decode::text).collect::<Reply<_>>()?;
-            let own = incarnations.iter().copied();
-            all.push(own.filter(|id| gone.contains(&hex(*id))).collect());
-        }
-        Ok(all)
-    }
-
-    async fn results(&self, queue: &QueueName, tasks: &[TaskId]) -> Reply<Vec<FinalRecord>> {
-        let mut all = Vec::new();
-        for some in tasks.chunks(MAX_BATCH as usize) {
-            let mut found = Vec::new();
-            if self.elsewhere.is_some() {
-                let key = self.keys.of(queue, "results");
-                let mut command = redis::cmd("HMGET");
-                command.arg(&key);
-                for task in some {
-                    command.arg(task.as_uuid().simple().to_string());
-                }
-                records(some, self.query(&key, &command).await?, &mut found)?;
-            }
-            let keys = self.result_keys();
-            let mut command = redis::cmd("MGET");
-            for task in some {
-                command.arg(keys.record(queue, *task));
-            }
-            let slot = super::slot(&keys.root(queue));
-            let there = self.result_links().query(slot, &command).await?;
-            records(some, there, &mut found)?;
-            all.append(&mut found);
-        }
-        Ok(all)
-    }
-}
-
-/// Adds what was found of tasks to what is known of others.
-fn records(tasks: &[TaskId], values: Value, found: &mut Vec<FinalRecord>) -> Reply<()> {
-    for (task, value) in tasks.iter().zip(Parts::of(values)?.rest()) {
-        if value != Value::Nil && found.iter().all(|record| record.id != *task) {
-            found.push(decode::record(*task, &decode::bytes(value)?)?);
-        }
-    }
-    Ok(())
-}
-
-/// Reads a worker's record: ms of the last beat, then JSON.
-fn worker(text: &str, now: Timestamp) -> Option<WorkerRecord> {
-    let (seen, record) = text.split_once(' ')?;
-    let seen_at = Timestamp::from_millis(seen.parse().ok()?);
-    let record: WorkerRecord = serde_json::from_str(record).ok()?;
-    let alive = seen_at.plus(record.beat * BEATS_ALIVE) >= now;
-    Some(WorkerRecord {
-        seen_at,
-        alive,
-        ..record
-    })
 }
