@@ -2,6 +2,7 @@
 
 mod facts;
 mod judge;
+mod schema;
 
 use celeriac_actors::ports::Durability;
 
@@ -71,6 +72,7 @@ pub(super) async fn check(links: &Links, options: &RedisOptions) -> Result<Boot,
             oldest = Some(facts);
         }
     }
+    schema::check(links, options).await?;
     let generation = Generation::new(options);
     if let Err(fault) = generation.look(links).await {
         warnings.push(format!("wiped data would not be noticed: {fault}"));

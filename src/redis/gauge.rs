@@ -92,14 +92,15 @@ impl RedisBroker {
             self.note_incarnations(queue, &key, &command, &mut doomed)
                 .await?;
             doomed.extend(OF_QUEUE.iter().map(|suffix| self.keys.of(queue, suffix)));
-            self.unlink(&doomed).await?;
+            self.delete(&doomed).await?;
         }
         let beside = [
             self.keys.registry(),
             self.keys.workers(),
             self.keys.generation(),
+            self.keys.schema(),
         ];
-        self.unlink(&beside).await
+        self.delete(&beside).await
     }
 
     async fn note_incarnations(
@@ -121,11 +122,11 @@ impl RedisBroker {
         Ok(())
     }
 
-    async fn unlink(&self, keys: &[String]) -> Reply<()> {
+    async fn delete(&self, keys: &[String]) -> Reply<()> {
         let Some(first) = keys.first() else {
             return Ok(());
         };
-        let mut command = redis::cmd("UNLINK");
+        let mut command = redis::cmd("DEL");
         command.arg(keys);
         self.query(first, &command).await.map(drop)
     }

@@ -66,6 +66,11 @@ impl Keys {
         self.global("queues")
     }
 
+    /// Returns the key of the form in which the data are written.
+    pub(super) fn schema(&self) -> String {
+        self.global("schema")
+    }
+
     /// Returns the hash of all workers.
     pub(super) fn workers(&self) -> String {
         self.global("workers")

@@ -145,6 +145,17 @@ pub enum OpenError {
         /// The policy found.
         policy: String,
     },
+    /// The data were written by another version.
+    #[error(
+        "the data under the namespace {namespace:?} have the form {found}, this version knows 1: run the version that wrote \
+         them, or take another `namespace`"
+    )]
+    Form {
+        /// Under which namespace.
+        namespace: String,
+        /// The form found.
+        found: String,
+    },
     /// The server loses tasks with its process.
     #[error(
         "{node} keeps tasks in memory only: set `appendonly yes`, or accept that a restart loses them with \

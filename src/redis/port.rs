@@ -50,6 +50,13 @@ impl Broker for RedisBroker {
 
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
         check_enqueue(&call).map_err(invalid)?;
+        let mut sizes = call.tasks.iter().map(|task| task.frame.len());
+        if let Some(size) = sizes.find(|size| *size > self.max_frame) {
+            let most = self.max_frame;
+            return Err(invalid(format!(
+                "a frame of {size} bytes, allowed are {most}"
+            )));
+        }
         // That a queue is heard of adds no task to it: whatever became of that, the call was not sent.
         let heard_of = self.register(&call.queue).await;
         heard_of.map_err(|error| match error {

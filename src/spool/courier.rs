@@ -109,7 +109,14 @@ impl Courier {
                     (false, _) => Verdict::Rename(count),
                 }
             }
-            Err(error) => Verdict::Later(error.to_string()),
+            Err(error) => {
+                if let Some(route) = route {
+                    // The call stays frozen under its name, and whoever finds it may send it: if that is somebody else,
+                    // the next one here must not take the number that was used.
+                    *route = Route::fresh(route.tasks);
+                }
+                Verdict::Later(error.to_string())
+            }
         }
     }
 

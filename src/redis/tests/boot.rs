@@ -19,6 +19,24 @@ async fn boot(options: &RedisOptions) -> Result<Boot, OpenError> {
 }
 
 #[tokio::test]
+async fn data_of_another_version_are_left_alone() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(LOGGED).await;
+    let at = options(&server.url());
+    assert!(boot(&at).await.is_ok());
+    assert!(boot(&at).await.is_ok(), "its own form");
+    server.cli(&["SET", "celeriac:{celeriac}:schema", "2"]);
+    let refused = boot(&at).await.unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::Form { found, .. } if found == "2") && !refused.is_outage(),
+        "{refused}"
+    );
+    assert!(boot(&at.namespace("elsewhere")).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_class_is_that_of_the_server() {
     if !installed() {
         return;
@@ -175,7 +193,11 @@ async fn wiped_data_is_noticed_once() {
     let links = Links::new(&at).unwrap();
     let generation = check(&links, &at).await.unwrap().generation;
     assert_eq!(generation.look(&links).await, Ok(false));
-    assert_eq!(server.cli(&["DBSIZE"]), "1");
+    assert_eq!(
+        server.cli(&["DBSIZE"]),
+        "2",
+        "the form of the data, and the generation"
+    );
     server.cli(&["FLUSHALL"]);
     server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
     let ping = redis::cmd("PING");

@@ -23,6 +23,12 @@ const SECOND_OPINION: Duration = Duration::from_millis(200);
 /// The longest pause before the sentinels are asked again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How often they are asked while all is well: a master that was succeeded takes writes for seconds, and keeps none of
+/// them.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a call may be held up by that.
+const ASIDE: Duration = Duration::from_millis(100);
+
 /// The sentinels, and what they said last.
 #[derive(Debug)]
 pub(in crate::redis) struct Sentinels {
@@ -35,6 +41,8 @@ pub(in crate::redis) struct Sentinels {
 #[derive(Debug, Default)]
 struct Known {
     master: Option<Node>,
+    /// When they named it.
+    asked: Option<Instant>,
     /// The server that was the master and failed.
     suspect: Option<Node>,
 }
@@ -55,22 +63,46 @@ impl Sentinels {
 
     /// Returns the master; asks for it where it is not known.
     pub(super) async fn master(&self, pool: &Pool, deadline: Instant) -> Result<Node, Fault> {
-        let suspect = {
-            let known = self.lock();
-            if let Some(master) = &known.master {
-                return Ok(master.clone());
+        let (known, is_due, suspect) = {
+            let mut known = self.lock();
+            let now = Instant::now();
+            let is_due = known.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
+            if is_due {
+                known.asked = Some(now);
             }
-            known.suspect.clone()
+            (known.master.clone(), is_due, known.suspect.clone())
         };
+        match known {
+            Some(master) if is_due => return Ok(self.ask_aside(master, pool, deadline).await),
+            Some(master) => return Ok(master),
+            None => {}
+        }
         let master = self.ask(suspect.as_ref(), deadline).await?;
         let mut known = self.lock();
         if known.master.is_none() {
             known.master = Some(master.clone());
+            known.asked = Some(Instant::now());
             if known.suspect.take().is_some_and(|old| old != master) {
                 pool.keep(std::slice::from_ref(&master));
             }
         }
         Ok(master)
+    }
+
+    /// Asks whether the master is still the same; who does not answer soon says yes.
+    async fn ask_aside(&self, master: Node, pool: &Pool, deadline: Instant) -> Node {
+        let soon = deadline.min(Instant::now() + ASIDE);
+        let Ok(named) = self.ask(None, soon).await else {
+            return master;
+        };
+        if named != master {
+            let mut known = self.lock();
+            if known.master.as_ref() == Some(&master) {
+                known.master = Some(named.clone());
+                pool.keep(std::slice::from_ref(&named));
+            }
+        }
+        named
     }
 
     /// Takes note of a failure at `node`, and says how to go on.
