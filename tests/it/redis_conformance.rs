@@ -296,7 +296,7 @@ macro_rules! way_tests {
 mod tls {
     use super::{Bench, Tls};
 
-    way_tests!(Bench<Tls>);
+    celeriac_actors::conformance_tests!(Bench<Tls>);
 }
 
 mod socket {
