@@ -175,15 +175,30 @@ impl Pump {
             return;
         }
         let began = Instant::now();
-        while self.land_more() && !self.is_idle() && began.elapsed() < SKIM {
+        let before = self.landed_in_all;
+        while self.land_more(Some(began)) && !self.is_idle() && began.elapsed() < SKIM {
             self.launch();
+        }
+        if self.landed_in_all != before {
+            self.share_permits();
         }
     }
 
-    /// Lands attempts that have ended, one turn of them at most. Returns whether there were any.
-    fn land_more(&mut self) -> bool {
+    /// Gives free permits back where others wait for them: they are asked for again in turn.
+    fn share_permits(&mut self) {
+        if self.seat.is_contended() {
+            self.seat.release(self.idle_permits());
+        }
+    }
+
+    /// Lands attempts that have ended, one turn of them at most, and no more than [`SKIM`] after `began`. Returns whether
+    /// there were any.
+    fn land_more(&mut self, began: Option<Instant>) -> bool {
         let before = self.landed_in_all;
-        for _ in 0..TURN {
+        for turn in 0..TURN {
+            if turn % 8 == 7 && began.is_some_and(|began| began.elapsed() >= SKIM) {
+                break;
+            }
             let Some(Some(landed)) = self.flights.next().now_or_never() else {
                 break;
             };
@@ -232,11 +247,8 @@ impl Pump {
             }
             Step::Landed(landed) => {
                 self.land(landed);
-                self.land_more();
-                if self.seat.is_contended() {
-                    // Others wait: what is free goes back and is asked for again in turn.
-                    self.seat.release(self.idle_permits());
-                }
+                self.land_more(None);
+                self.share_permits();
             }
             Step::Nudge => {}
         }

@@ -214,6 +214,9 @@ impl Ear {
             self.line.lock().blocked = None;
             match answer {
                 Ok(Ok(Value::Nil)) => self.forget_the_unwanted(),
+                Ok(Ok(Value::ServerError(error))) => {
+                    return Some(self.links.report(self.line.slot, &error.into()));
+                }
                 Ok(Ok(value)) => match self.heard(&queues, value) {
                     Ok(is_more) => {
                         if is_more {

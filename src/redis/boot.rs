@@ -73,6 +73,20 @@ pub(super) async fn check(links: &Links, options: &RedisOptions) -> Result<Boot,
         }
     }
     schema::check(links, options).await?;
+    if let Some(denied) = acl::denied(links, options)
+        .await
+        .filter(|denied| !denied.is_empty())
+    {
+        let text = format!(
+            "the user may not {}: docs/redis.md has the ACL rule that a broker's user needs",
+            denied.join(", ")
+        );
+        // Whoever only enqueues may do with less; a worker whose step is refused half way would lose what it moves.
+        match options.worker {
+            Some(_) => return Err(OpenError::Denied(text)),
+            None => warnings.push(text),
+        }
+    }
     let generation = Generation::new(options);
     if let Err(fault) = generation.look(links).await {
         warnings.push(format!("wiped data would not be noticed: {fault}"));

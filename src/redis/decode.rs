@@ -164,10 +164,13 @@ fn dead_task(queue: &QueueName, member: &[u8], number: u64) -> Result<DeadTask, 
     let said = String::from_utf8_lossy(said);
     let mut said = said.splitn(3, '\n');
     let mut line = || said.next().unwrap_or_default();
-    let reason = line()
-        .parse::<DeadReason>()
-        .map_err(|error| strange(&error.to_string()))?;
+    let reason = line();
     let worker = WorkerId::new(line()).or_else(|_| WorkerId::new("unknown"));
+    // A newer version may know more reasons: its dead must not hold up all others.
+    let (reason, note) = match reason.parse::<DeadReason>() {
+        Ok(known) => (known, line().to_owned()),
+        Err(_) => (DeadReason::Permanent, format!("{reason}: {}", line())),
+    };
     Ok(DeadTask {
         burial: BurialId {
             task: TaskId::from(Uuid::from_bytes(*id)),
@@ -175,7 +178,7 @@ fn dead_task(queue: &QueueName, member: &[u8], number: u64) -> Result<DeadTask, 
         },
         queue: queue.clone(),
         reason,
-        note: line().to_owned(),
+        note,
         frame: frame.to_vec(),
         buried_at: Timestamp::from_millis(u64::from_be_bytes(*ms)),
         worker: worker.map_err(|error| strange(&error.to_string()))?,

@@ -1,7 +1,7 @@
 //! What Redis says, as what a caller can do next. Pure.
 //!
 //! A server's error means that the command had no effect: Redis refuses a script before its first write, and ours check
-//! before they write. Only silence leaves that open.
+//! before they write. Only silence leaves that open, and a script that broke off.
 
 use std::fmt;
 use std::time::Duration;
@@ -199,6 +199,10 @@ fn class(error: &RedisError) -> Class {
         "CLUSTERDOWN" => Class::ClusterDown,
         "MASTERDOWN" => Class::MasterDown,
         "UNBLOCKED" => Class::Unblocked,
+        // It broke off in the middle: what it had written stays.
+        _ if text.contains("@user_script") && !text.contains("user executing the script can't") => {
+            Class::Garbled
+        }
         _ if text.starts_with("max number of clients") => Class::Crowded,
         // What a script may not do is told in other words than what a client may not.
         _ if text.contains("user executing the script can't") => Class::Denied,

@@ -16,6 +16,9 @@ use super::book::Frozen;
 use super::courier::{Courier, Verdict};
 use super::lock::Lock;
 
+/// How many calls of one queue are carried before it is another's turn.
+const TURN: usize = 16;
+
 /// How long the broker may take over one call.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often a relay without news looks whether another process left something.
@@ -146,10 +149,10 @@ impl Work {
         }
     }
 
-    /// Carries one queue's calls, one after the other.
+    /// Carries some of one queue's calls, one after the other.
     async fn carry(&self, queue: &QueueName) -> Result<(), String> {
         let mut done: Option<Frozen> = None;
-        loop {
+        for _ in 0..TURN {
             let next = self.next(queue, done.take()).await;
             let Some(frozen) = next.map_err(|error| error.to_string())? else {
                 return Ok(());
@@ -164,6 +167,10 @@ impl Work {
                 Verdict::Later(reason) => return Err(reason),
                 verdict => self.apply(frozen, verdict).await?,
             }
+        }
+        match done {
+            Some(frozen) => self.apply(frozen, Verdict::Done).await,
+            None => Ok(()),
         }
     }
 

@@ -3,6 +3,12 @@
 --   burial (number of the last burial), levels (the priorities that were ever used, highest first).
 -- All other keys of a queue are its root and a suffix (`keys.rs` has the list), so they lie in one slot.
 local call, root = redis.call, KEYS[1]
+
+-- While a cluster moves a slot, keys of it that are not here fail in the middle of a script, whose writes would stay. Two
+-- keys that are nowhere tell so before the first write.
+local moving = redis.pcall('EXISTS', root .. '?a', root .. '?b')
+if type(moving) == 'table' and moving.err then return redis.error_reply('TRYAGAIN the slot is being moved') end
+
 local clock = call('TIME')
 local micros = clock[1] * 1000000 + clock[2]
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -90,5 +90,6 @@ local function keep(record)
   end
   local key = root .. 't:' .. string.sub(record, 1, 32)
   call('SET', key, string.sub(record, 33), 'PX', (struct.unpack('>I8', record, 33)))
-  call('PUBLISH', key, '')
+  -- A hint: whoever waits looks by himself now and then.
+  redis.pcall('PUBLISH', key, '')
 end

@@ -14,5 +14,5 @@ if call('ZCARD', revoked) + new > tonumber(ARGV[2]) then
 end
 for i = 3, #ARGV do call('ZADD', revoked, 'GT', ARGV[1], ARGV[i]) end
 local version = call('HINCRBY', root, 'rev', 1)
-call('PUBLISH', root .. 'news', 'revoked')
+redis.pcall('PUBLISH', root .. 'news', 'revoked')
 return version

@@ -8,7 +8,7 @@ local ended = { s = 'succeeded', c = 'cancelled', e = 'expired', r = 'retried', 
 
 -- Settles the outcomes from ARGV[from] on; appends the tags that were not held to `stale`. Rings for what is ready.
 local function settle(flight, worker, from, stale)
-  local counts, back, waiting, front = {}, {}, {}, {}
+  local counts, back, waiting, front, records = {}, {}, {}, {}, {}
   local i, last = from, #ARGV
   while i <= last do
     local kind, tag, frame, delay = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
@@ -43,7 +43,7 @@ local function settle(flight, worker, from, stale)
         elseif kind == 'b' then
           bury(frame, ARGV[i + 5], worker, ARGV[i + 6])
         end
-        if ARGV[i + 4] ~= '' then keep(ARGV[i + 4]) end
+        if ARGV[i + 4] ~= '' then records[#records + 1] = ARGV[i + 4] end
       end
       i = i + 7
     end
@@ -54,5 +54,6 @@ local function settle(flight, worker, from, stale)
   table.sort(front, function(a, b) return a[1] < b[1] end)
   for i, entry in ipairs(front) do front[i] = entry[2] end
   push_front(front)
+  for _, record in ipairs(records) do keep(record) end
   if #back > 0 or #front > 0 then ring_ready() end
 end

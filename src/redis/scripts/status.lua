@@ -10,7 +10,9 @@ for level = 0, 9 do
   if n > 0 then
     ready = ready + n
     local first = call('LINDEX', list, 0)
-    if #first >= 40 then oldest = math.min(oldest, (struct.unpack('>I8', first, 25))) end
+    local at = #first >= 40 and struct.unpack('>I8', first, 25)
+    -- A producer's clock may say anything.
+    if at and at < 2 ^ 53 then oldest = math.min(oldest, at) end
   end
 end
 local active = 0
