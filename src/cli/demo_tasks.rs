@@ -4,6 +4,7 @@
 //! program of one's own would do it. Their backoff is short, so that whoever plays with them does not wait.
 
 mod checksum;
+mod journal;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) fn add(app: App) -> App {
         .task(panic)
         .task(abort)
         .task(checksum::run)
+        .task(journal::run)
 }
 
 /// Five attempts within about a second.
@@ -215,7 +217,8 @@ mod tests {
         let mut names: Vec<String> = app.registry().names().map(ToString::to_string).collect();
         names.sort();
         let expected = [
-            "abort", "block", "checksum", "echo", "fail", "flaky", "panic", "sleep", "spin",
+            "abort", "block", "checksum", "echo", "fail", "flaky", "journal", "panic", "sleep",
+            "spin",
         ];
         assert_eq!(names, expected.map(|name| format!("demo.{name}")));
     }

@@ -1,11 +1,14 @@
 //! Real daemons on one server: killed at any moment, stopped beyond their lease.
 
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use celeriac_actors::state::{DeadReason, TaskState};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::daemon::Ground;
 use crate::redis_server::{RedisServer, ServerOptions};
@@ -19,15 +22,29 @@ fn ground(config: &str) -> Ground {
     Ground::on_redis(&url, config)
 }
 
-/// Goal: whatever is killed whenever, the counters add up and every task ends.
-/// Method: rounds in which one of two daemons is killed at a moment that the round chooses.
+/// Goal: whatever is killed whenever, the counters add up, every task ends, and no attempt is made twice but those of a
+/// worker that was killed.
+/// Method: rounds in which one of two daemons is killed at a moment that the round chooses. Tasks and killer write to one
+/// file, whose lines stand in the order of what happened.
 #[tokio::test]
 async fn nothing_is_lost_over_fifty_kills() {
     let ground = ground("lease = \"2s\"\nsweep = \"400ms\"\n");
     let mut daemons = [ground.launch(&[], &[]), ground.launch(&[], &[])];
     let mut handles = Vec::new();
+    let file = ground.path().join("journal");
+    let killing = |pid: u32| {
+        let mut file = OpenOptions::new().create(true).append(true).open(&file);
+        let line = json!({ "what": "kill", "pid": pid });
+        file.as_mut()
+            .unwrap()
+            .write_all(format!("{line}\n").as_bytes())
+    };
     for round in 0..ROUNDS {
         for (task, args) in [
+            (
+                "demo.journal",
+                json!({ "path": file, "ms": 20 + round * 13 % 130 }),
+            ),
             ("demo.echo", json!({ "value": round })),
             ("demo.sleep", json!({ "ms": 10 + round * 7 % 90 })),
             ("demo.flaky", json!({ "fail_times": 1 })),
@@ -37,6 +54,7 @@ async fn nothing_is_lost_over_fifty_kills() {
         // Between at once and the middle of the work: no guess about what has happened by then is needed.
         tokio::time::sleep(Duration::from_millis(round * 97 % 400)).await;
         let victim = &mut daemons[usize::try_from(round % 2).unwrap()];
+        killing(victim.pid()).unwrap();
         victim.kill();
         *victim = ground.launch(&[], &[]);
         ground.audit().await;
@@ -52,6 +70,10 @@ async fn nothing_is_lost_over_fifty_kills() {
     assert!(counted.rescued > 0, "{counted:?}");
     // A storm of kills can hit one task as the only suspect twice, which cannot be told from a task that kills.
     assert!(counted.dead <= 10, "{counted:?}");
+    let journal = std::fs::read_to_string(&file).unwrap();
+    let (runs, repeated) = explain(&journal);
+    assert!(runs as u64 >= 10 * ROUNDS - counted.dead, "{runs} runs");
+    assert!(repeated > 0, "no kill hit a task: {counted:?}");
     let dead = ends.iter().filter(|end| end.state == TaskState::Dead);
     assert_eq!(dead.count() as u64, counted.dead);
     if counted.dead > 0 {
@@ -134,4 +156,36 @@ async fn a_daemon_waits_for_its_server_and_not_for_a_password() {
     assert_eq!(refused.code().await, 64);
     let line = refused.logs("password").await;
     assert!(!line.contains("wrong@"), "{line}");
+}
+
+/// Asserts that every run of an attempt but the last was a killed worker's, and that the next one came after the kill.
+/// Returns how many runs there were, and how many of them were repeats.
+fn explain(journal: &str) -> (usize, usize) {
+    let lines: Vec<Value> = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut killed = HashMap::new();
+    let mut ran = HashMap::new();
+    let (mut runs, mut repeats) = (0, 0);
+    for (place, line) in lines.iter().enumerate() {
+        let pid = line["pid"].as_u64().unwrap();
+        match line["what"].as_str().unwrap() {
+            "kill" => drop(killed.insert(pid, place)),
+            "start" => {
+                runs += 1;
+                let attempt = (line["id"].to_string(), line["attempt"].as_u64().unwrap());
+                if let Some((before, started)) = ran.insert(attempt, (pid, place)) {
+                    repeats += 1;
+                    let kill = killed.get(&before);
+                    assert!(
+                        kill.is_some_and(|kill| *kill > started),
+                        "an attempt of living process {before} was made again: {line}"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+    (runs, repeats)
 }
