@@ -69,20 +69,38 @@ const fn judge(last: u64, number: u64) -> Numbered {
     }
 }
 
-/// Returns whether a sweep must close nobody for silence: it has no stamp of an earlier sweep, the stamp is older than
-/// half the shortest lease, or it is ahead of the clock (outage, failover, suspension, a stepped clock, another boot).
+/// How many sweeps of a queue in a row may hold back.
 ///
-/// All instants are of the clock on which the broker measures leases. Such a sweep gives every lease its full length
-/// from `now`, stamps and returns; proven deaths count all the same. A queue without leases (`shortest` is `None`)
-/// holds nothing back.
-#[must_use]
-pub fn holds_back(last_sweep: Option<Duration>, now: Duration, shortest: Option<Duration>) -> bool {
-    let Some(shortest) = shortest else {
-        return false;
-    };
-    match last_sweep.map(|stamp| now.checked_sub(stamp)) {
-        Some(Some(gap)) => gap > shortest / 2,
-        Some(None) | None => true,
+/// Each gives every lease its full length, in which whoever lives renews. More of them in a row mean that the survivors
+/// sweep more seldom than the shortest lease asks for: it may be that of a dead worker, and would be renewed for ever.
+pub const MAX_HELD_BACK: u32 = 5;
+
+/// What a queue remembers of its sweeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sweeps {
+    /// When the last one was, on the clock on which the broker measures leases; `None` before the first, and after
+    /// another boot where that clock starts anew.
+    pub last: Option<Duration>,
+    /// How many in a row found a gap before them.
+    pub gaps: u32,
+}
+
+impl Sweeps {
+    /// Stamps a sweep at `now` and returns whether it must close nobody for silence: there is no stamp of an earlier
+    /// sweep, the stamp is older than half the shortest lease, or it is ahead of the clock (outage, failover,
+    /// suspension, a stepped clock, another boot); unless [`MAX_HELD_BACK`] sweeps in a row have held back.
+    ///
+    /// A sweep that holds back gives every lease its full length from `now`; proven deaths count all the same. A queue
+    /// without leases (`shortest` is `None`) holds nothing back.
+    #[must_use]
+    pub fn holds_back(&mut self, now: Duration, shortest: Option<Duration>) -> bool {
+        let last = self.last.replace(now);
+        let gap = shortest.is_some_and(|shortest| match last.map(|last| now.checked_sub(last)) {
+            Some(Some(gap)) => gap > shortest / 2,
+            Some(None) | None => true,
+        });
+        self.gaps = if gap { self.gaps.saturating_add(1) } else { 0 };
+        gap && self.gaps <= MAX_HELD_BACK
     }
 }
 
@@ -299,11 +317,24 @@ mod tests {
     fn a_sweep_after_a_gap_or_a_step_back_closes_nobody() {
         let s = Duration::from_secs;
         let lease = Some(s(12));
+        let holds_back = |last, now, shortest| Sweeps { last, gaps: 0 }.holds_back(now, shortest);
         assert!(holds_back(None, s(100), lease));
         assert!(!holds_back(Some(s(94)), s(100), lease));
         assert!(holds_back(Some(s(93)), s(100), lease));
         assert!(holds_back(Some(s(101)), s(100), lease));
         assert!(!holds_back(None, s(100), None));
+    }
+
+    #[test]
+    fn sweeps_that_are_too_seldom_do_not_hold_back_for_ever() {
+        let s = Duration::from_secs;
+        let mut sweeps = Sweeps::default();
+        let mut sweep = |at| sweeps.holds_back(s(at), Some(s(1)));
+        let held_back: Vec<bool> = (1..=8).map(|turn| sweep(10 * turn)).collect();
+        assert_eq!(held_back, [true, true, true, true, true, false, false, false]);
+        // One in time, and gaps count anew.
+        assert!(!sweeps.holds_back(s(80), Some(s(1))));
+        assert!(sweeps.holds_back(s(90), Some(s(1))));
     }
 
     #[test]

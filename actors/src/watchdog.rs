@@ -91,6 +91,15 @@ impl Actor for Watchdog {
     }
 }
 
+/// Returns how long to wait for the next renewal. Chance, from 0 to 1, spreads repeats.
+fn until_renewal(lease: Duration, all_renewed: bool, chance: f64) -> Duration {
+    if all_renewed {
+        lease / 3
+    } else {
+        (lease / 24).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+    }
+}
+
 /// What each loop holds.
 struct Duty {
     setup: Rc<WatchdogSetup>,
@@ -100,12 +109,14 @@ struct Duty {
 }
 
 impl Duty {
-    /// Renews the leases of all incarnations of this process, each third of a lease.
+    /// Renews the leases of all incarnations of this process, each third of a lease; soon again when that failed, so that
+    /// a broker that is there for a moment between two outages is enough.
     async fn renew_leases(self) {
         let clock = &self.setup.worker.clock;
+        let mut all_renewed = true;
         loop {
             let before = clock.since_boot();
-            sleep(self.setup.lease / 3).await;
+            sleep(until_renewal(self.setup.lease, all_renewed, rand::random())).await;
             let gap = clock.since_boot().saturating_sub(before);
             if gap > self.setup.lease {
                 // Suspended or starved beyond the lease: others may run what we hold.
@@ -114,16 +125,18 @@ impl Duty {
                 self.abort_everything();
             }
             // All queues at once: one answer that is late must not cost the others their lease.
-            join_all(self.setup.queues.iter().map(|queue| self.renew(queue))).await;
+            let renewed = join_all(self.setup.queues.iter().map(|queue| self.renew(queue))).await;
+            all_renewed = renewed.iter().all(|renewed| *renewed);
         }
     }
 
-    async fn renew(&self, queue: &QueueName) {
+    /// Renews the leases of one queue. Returns whether the broker answered.
+    async fn renew(&self, queue: &QueueName) -> bool {
         // One whose opening is not confirmed yet is not there to be renewed, and not lost either.
         let is_alive = |t: &Arc<AttemptTable>| t.queue == *queue && t.is_opened() && !t.is_gone();
         let tables: Vec<_> = self.tables().into_iter().filter(is_alive).collect();
         if tables.is_empty() {
-            return;
+            return true;
         }
         let ids: Vec<_> = tables.iter().map(|table| table.incarnation).collect();
         let WatchdogSetup { link, lease, .. } = &*self.setup;
@@ -135,10 +148,14 @@ impl Duty {
                 }
                 gone
             }
-            Ok(Err(error)) => return link.outage.failed(began, Access::Write, &error),
+            Ok(Err(error)) => {
+                link.outage.failed(began, Access::Write, &error);
+                return false;
+            }
             Err(_) => {
                 let why = "no answer to a renewal in time";
-                return link.outage.failed(began, Access::Write, why);
+                link.outage.failed(began, Access::Write, why);
+                return false;
             }
         };
         for table in tables.iter().filter(|t| gone.contains(&t.incarnation)) {
@@ -151,6 +168,7 @@ impl Duty {
                 self.have_all_look();
             }
         }
+        true
     }
 
     /// Has every consumer look for itself.
@@ -221,5 +239,18 @@ impl Duty {
             .iter()
             .flat_map(|gauge| gauge.tables())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_that_failed_is_repeated_many_times_within_the_lease() {
+        let lease = Duration::from_secs(12);
+        assert_eq!(until_renewal(lease, true, 0.3), Duration::from_secs(4));
+        assert_eq!(until_renewal(lease, false, 0.0), Duration::from_millis(250));
+        assert_eq!(until_renewal(lease, false, 1.0), Duration::from_millis(500));
     }
 }

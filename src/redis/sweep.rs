@@ -1,7 +1,7 @@
 //! A sweep: the script decides; what it cannot know, which processes of this machine are gone, is looked up here.
 
 use celeriac_actors::failure::{Failure, FailureKind};
-use celeriac_actors::fence::KEEP_CLOSED;
+use celeriac_actors::fence::{KEEP_CLOSED, MAX_HELD_BACK};
 use celeriac_actors::frame::encode_value;
 use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::lease::{ClosedIncarnation, MAX_BATCH, Swept, WANTED_TTL};
@@ -81,6 +81,7 @@ async fn step(
         .arg(body(often.as_str()))
         .arg(ms(WANTED_TTL))
         .arg(u8::from(broker.elsewhere.is_some()))
+        .arg(MAX_HELD_BACK)
         .arg(dead);
     let reply = broker.links.run(slot(first), &SWEEP, &call).await?;
     Parts::of(reply)?.rest().into_iter().map(read).collect()

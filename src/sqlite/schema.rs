@@ -19,10 +19,16 @@ struct Migration {
 }
 
 /// Every version, oldest first; `user_version` counts those that are in place. Only ever appended to.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    up: include_str!("../../migrations/sqlite-broker/1_tables.up.sql"),
-    down: include_str!("../../migrations/sqlite-broker/1_tables.down.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        up: include_str!("../../migrations/sqlite-broker/1_tables.up.sql"),
+        down: include_str!("../../migrations/sqlite-broker/1_tables.down.sql"),
+    },
+    Migration {
+        up: include_str!("../../migrations/sqlite-broker/2_sweeps.up.sql"),
+        down: include_str!("../../migrations/sqlite-broker/2_sweeps.down.sql"),
+    },
+];
 
 /// Returns the newest version that is known here.
 pub(super) fn known() -> i64 {

@@ -159,6 +159,7 @@ macro_rules! conformance_tests {
                 a_wall_clock_step_rescues_nobody
                 another_boot_loses_nothing
                 proof_of_death_counts_even_then
+                seldom_sweeps_rescue_all_the_same
             }
             suspects {
                 two_strikes_are_poison

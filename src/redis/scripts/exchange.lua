@@ -10,6 +10,9 @@ local life, flight = root .. 'i:' .. id, root .. 'f:' .. id
 local meta = call('HMGET', life, 'number', 'lease', 'worker', 'renewed')
 local last, lease, worker, renewed = meta[1], meta[2], meta[3], meta[4]
 if not last or number == '0' then return redis.error_reply('GONE closed, or never opened') end
+-- The lease runs from the last time it was written, so it is written often, and not each time.
+local renews = last == number or now - (renewed or 0) > lease / 16
+if renews and not call('ZSCORE', root .. 'leases', id) then return redis.error_reply('GONE it has no lease') end
 
 if last == number then
   local reply = {}
@@ -67,8 +70,7 @@ if not state[1] then
 end
 local at = string.format('%.0f', now)
 local reply = at .. ' ' .. more .. ' ' .. rev .. ' ' .. #frames .. ' ' .. table.concat(stale, ' ')
--- The lease runs from the last time it was written, so it is written often, and not each time.
-if now - (renewed or 0) > lease / 16 then
+if renews then
   call('HSET', life, 'number', number, 'reply', reply, 'renewed', at)
   call('ZADD', root .. 'leases', now + lease, id)
 else

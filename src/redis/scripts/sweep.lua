@@ -2,14 +2,15 @@
 --
 -- KEYS  roots of queues, swept one after the other
 -- ARGV  most tasks to move, ms for which closed identities are remembered, what is kept for those who wait for poison,
---       the same for the delivery limit, ms for which it is kept, whether results are kept elsewhere (0 or 1), then
---       incarnations of processes proven dead
+--       the same for the delivery limit, ms for which it is kept, whether results are kept elsewhere (0 or 1), most sweeps
+--       in a row that hold back, then incarnations of processes proven dead
 -- Reply per queue: held back (0 or 1), how many are ready again, how many were buried, more (0 or 1), closed (incarnation, worker,
 --       proven: flat), lives left (incarnation, proof: flat)
 poison, limit, keep_wanted = ARGV[3], ARGV[4], tonumber(ARGV[5])
 elsewhere = ARGV[6] == '1'
+local most_gaps = tonumber(ARGV[7])
 local proven = {}
-for i = 7, #ARGV do proven[ARGV[i]] = true end
+for i = 8, #ARGV do proven[ARGV[i]] = true end
 
 local room = tonumber(ARGV[1])
 
@@ -23,9 +24,11 @@ local function sweep()
 
   local shortest
   for _, life in ipairs(lives) do shortest = math.min(shortest or math.huge, tonumber(life[2])) end
-  local last = tonumber(call('HGET', root, 'sweep'))
-  local held_back = shortest ~= nil and (last == nil or now < last or now - last > shortest / 2)
-  call('HSET', root, 'sweep', string.format('%.0f', now))
+  local stamps = call('HMGET', root, 'sweep', 'gaps')
+  local last, gaps = tonumber(stamps[1]), tonumber(stamps[2] or 0)
+  local gap = shortest ~= nil and (last == nil or now < last or now - last > shortest / 2)
+  local held_back = gap and gaps < most_gaps
+  call('HSET', root, 'sweep', string.format('%.0f', now), 'gaps', gap and gaps + 1 or 0)
 
   local closed, left = {}, {}
   for _, life in ipairs(lives) do

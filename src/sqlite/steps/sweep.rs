@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use celeriac_actors::fence::{Rescue, cut_deadline, holds_back, rescue};
+use celeriac_actors::fence::{Rescue, Sweeps, cut_deadline, rescue};
 use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::lease::{ClosedIncarnation, MAX_BATCH, Swept};
 use diesel::result::QueryResult;
@@ -69,8 +69,12 @@ fn close_lost(tx: &mut Tx<'_>, queue: Q, swept: &mut Swept) -> QueryResult<()> {
     let boot = tx.context.boot.clone();
     let state = tx.at(queue);
     let last = Some(Duration::from_millis(state.swept_at));
-    let last = last.filter(|_| state.swept_boot == boot);
-    swept.held_back = holds_back(last, now, shortest);
+    let mut sweeps = Sweeps {
+        last: last.filter(|_| state.swept_boot == boot),
+        gaps: u32::try_from(state.sweep_gaps).unwrap_or(u32::MAX),
+    };
+    swept.held_back = sweeps.holds_back(now, shortest);
+    state.sweep_gaps = u64::from(sweeps.gaps);
     state.swept_at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     state.swept_boot.clone_from(&boot);
     for lease in dead {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::kit::{outcome, rule};
 use super::{ClockStep, Consumer, Harness, Stage};
+use crate::fence::MAX_HELD_BACK;
 
 /// After a gap the first sweep holds back and gives everybody a full lease; who is dead all the same is rescued within
 /// a lease and a sweep of it.
@@ -126,4 +127,37 @@ pub async fn proof_of_death_counts_even_then<H: Harness>() {
             "ready [2#1] scheduled [] retrying [] active [1] dead []",
         )
         .await;
+}
+
+/// Sweeps that each find a gap, because the survivors sweep more seldom than the shortest lease asks for, hold back for a
+/// while and not for ever: who is silent is closed at last, who renews is not.
+pub async fn seldom_sweeps_rescue_all_the_same<H: Harness>() {
+    let mut stage = Stage::<H>::fresh().await;
+    let (mut alive, dead) = two_holders(&mut stage).await;
+    stage.harness.pass(stage.harness.lease() / 4).await;
+    let which = "a sweep in time starts the count anew";
+    rule(which, stage.sweep().await.held_back, false);
+    let mut closed = Vec::new();
+    let mut held_back = 0;
+    for _ in 0..MAX_HELD_BACK + 3 {
+        stage.harness.pass(stage.harness.lease() * 3 / 4).await;
+        let gone = stage.broker.renew(&stage.queue, &[alive.id()]).await;
+        rule("who renews is not gone", gone, Ok(vec![]));
+        let swept = stage.sweep().await;
+        held_back += u32::from(swept.held_back);
+        closed.extend(swept.closed.iter().map(|closed| closed.id));
+        if !closed.is_empty() {
+            break;
+        }
+    }
+    let which = "PROTOCOL 3: sweeps do not hold back for ever";
+    rule(which, (held_back, closed), (MAX_HELD_BACK, vec![dead.id()]));
+    rule(
+        "the living settles",
+        alive.settle(1, outcome::succeed()).await,
+        vec![],
+    );
+    let which = "what the dead held is ready again";
+    let text = "ready [2#1] scheduled [] retrying [] active [] dead []";
+    stage.expect(which, text).await;
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fence::Sweeps;
 use crate::header::{Header, Priority};
 use crate::ids::{BurialId, ChannelId, IncarnationId, QueueName, TaskId, WorkerId};
 use crate::lease::{DeadTask, ExchangeCall, Exchanged, FinalRecord, Incarnation};
@@ -49,7 +50,7 @@ pub(super) struct Queue {
     pub(super) orphans: BTreeMap<IncarnationId, Life>,
     /// Closed identities, with the time of their closing.
     pub(super) closed: BTreeMap<IncarnationId, Timestamp>,
-    pub(super) last_sweep: Option<Duration>,
+    pub(super) sweeps: Sweeps,
     pub(super) paused: bool,
     pub(super) counters: Counters,
     pub(super) revoked: BTreeMap<TaskId, Timestamp>,

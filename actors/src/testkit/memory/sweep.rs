@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::state::{Burial, Graves, Life, Now, Queue, State};
-use crate::fence::{Rescue, cut_deadline, holds_back, rescue};
+use crate::fence::{Rescue, cut_deadline, rescue};
 use crate::ids::{QueueName, WorkerId};
 use crate::lease::{ClosedIncarnation, FinalRecord, MAX_BATCH, Swept};
 
@@ -32,8 +32,7 @@ impl Queue {
     /// Closes who is proven dead or silent beyond its lease; a sweep that holds back renews all others instead.
     fn close_lost(&mut self, proven: &BTreeSet<WorkerId>, now: Now, swept: &mut Swept) {
         let shortest = self.lives.values().map(|life| life.incarnation.lease).min();
-        swept.held_back = holds_back(self.last_sweep, now.boot, shortest);
-        self.last_sweep = Some(now.boot);
+        swept.held_back = self.sweeps.holds_back(now.boot, shortest);
         for life in self.lives.values_mut() {
             let proven_dead = proven.contains(&life.incarnation.worker);
             if proven_dead || (!swept.held_back && life.deadline <= now.boot) {
