@@ -246,7 +246,7 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
 
     /// Waits until one of `queues` may have something new, for at most `timeout`; returns what woke it, empty at the
     /// timeout. A wake may be spurious, and may be lost with a dropped future: callers also look by themselves now and
-    /// then.
+    /// then. That it returned without an error does not prove that the broker answers.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`]: look again with backoff.
