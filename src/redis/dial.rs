@@ -99,12 +99,19 @@ impl Dialer {
     ) -> Result<T, Fault> {
         let now = Instant::now();
         let until = deadline.min(now + self.timeout);
+        if until <= now {
+            return Err(Fault::no_time(node, Duration::ZERO));
+        }
         let Ok(outcome) = timeout_at(until, opening).await else {
-            let waited = until.saturating_duration_since(now).as_millis();
-            return Err(Fault::not_sent(
-                node,
-                format_args!("no connection within {waited} ms"),
-            ));
+            let waited = until.saturating_duration_since(now);
+            return Err(match until < deadline {
+                true => {
+                    let waited = waited.as_millis();
+                    Fault::not_sent(node, format_args!("no connection within {waited} ms"))
+                }
+                // It might have been made, had it been begun earlier.
+                false => Fault::no_time(node, waited),
+            });
         };
         outcome
     }

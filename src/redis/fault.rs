@@ -52,8 +52,12 @@ pub(super) enum Class {
     Unblocked,
     /// The server takes no further connections.
     Crowded,
+    /// No sentinel that answered knows the master: the command was never sent.
+    Unnamed,
     /// There was no connection: the command was never sent.
     NotSent,
+    /// Time ran out before a connection could show whether it is to be had: the command was never sent.
+    NoTime,
     /// No answer came in time: the outcome is unknown.
     Late,
     /// The connection ended before the answer: the outcome is unknown.
@@ -98,6 +102,47 @@ impl Fault {
         Self::new(Class::NotSent, format!("{node}: {why}"))
     }
 
+    pub(super) fn no_time(node: &Node, waited: Duration) -> Self {
+        let text = match waited.as_millis() {
+            0 => format!("{node}: no time was left to connect"),
+            waited => format!("{node}: no connection within {waited} ms"),
+        };
+        Self::new(Class::NoTime, text)
+    }
+
+    /// Makes one failure of what several servers said, or why they could not be asked: the class of what tells most,
+    /// and the words of all.
+    pub(super) fn all(mut faults: Vec<Self>) -> Option<Self> {
+        faults.sort_by_key(|fault| std::cmp::Reverse(fault.weight()));
+        let texts: Vec<_> = faults.iter().map(|fault| fault.text.as_str()).collect();
+        let text = texts.join("; ");
+        let first = faults.into_iter().next()?;
+        Some(Self { text, ..first })
+    }
+
+    /// Returns how much it tells: what a server said of itself is more than that none was reached, and that more than
+    /// that time ran out, or that another server is to be asked.
+    const fn weight(&self) -> u8 {
+        match self.class {
+            Class::NoTime | Class::Moved | Class::Ask => 0,
+            Class::NotSent => 1,
+            _ => 2,
+        }
+    }
+
+    /// Returns this or what came before it: whichever tells more, and this one when both tell as much.
+    pub(super) fn or_before(self, before: Option<Self>) -> Self {
+        match before {
+            Some(before) if before.weight() > self.weight() => before,
+            _ => self,
+        }
+    }
+
+    /// Returns whether there was no connection that the command could have been sent over.
+    pub(super) const fn is_unsent(&self) -> bool {
+        matches!(self.class, Class::Unnamed | Class::NotSent | Class::NoTime)
+    }
+
     pub(super) fn late(node: &Node, after: Duration) -> Self {
         let text = format!("{node} did not answer within {} ms", after.as_millis());
         Self::new(Class::Late, text)
@@ -113,7 +158,12 @@ impl Fault {
     pub(super) const fn breaks(&self) -> bool {
         matches!(
             self.class,
-            Class::Late | Class::Dropped | Class::Garbled | Class::NotSent | Class::Login
+            Class::Late
+                | Class::Dropped
+                | Class::Garbled
+                | Class::NotSent
+                | Class::NoTime
+                | Class::Login
         )
     }
 
@@ -165,7 +215,7 @@ const fn advice(class: Class) -> &'static str {
         Class::MasterDown => "the replica lost its master; nothing happened",
         Class::Unblocked => "the server changed its role",
         Class::Crowded => "raise maxclients",
-        Class::NotSent => "nothing was sent",
+        Class::Unnamed | Class::NotSent | Class::NoTime => "nothing was sent",
         Class::Late | Class::Dropped | Class::Garbled => "whether it took effect is unknown",
     }
 }

@@ -50,6 +50,8 @@ struct Journey<'a> {
     /// Where a server sent us, this once.
     asked: Option<Node>,
     hops: u32,
+    /// What told most of the failures so far.
+    told: Option<Fault>,
 }
 
 /// Moves and detours of one call; more means that the servers do not agree with one another.
@@ -228,6 +230,7 @@ impl Links {
             deadline: Instant::now() + self.timeout,
             asked: None,
             hops: 0,
+            told: None,
         }
     }
 }
@@ -246,10 +249,12 @@ impl Journey<'_> {
                 Err(fault) => fault,
             };
             let pause = jittered(UNKNOWN);
-            let lasting = !matches!(fault.class, Class::NotSent | Class::ClusterDown);
+            let lasting = !fault.is_unsent() && fault.class != Class::ClusterDown;
+            let fault = fault.or_before(self.told.take());
             if lasting || Instant::now() + pause >= self.deadline {
                 return Err(fault);
             }
+            self.told = Some(fault);
             tokio::time::sleep(pause).await;
         }
     }
@@ -267,10 +272,12 @@ impl Journey<'_> {
                 Duration::ZERO
             }
         };
-        self.hops += u32::from(fault.class != Class::NotSent);
+        self.hops += u32::from(!fault.is_unsent());
+        let fault = fault.or_before(self.told.take());
         if self.hops > HOPS || Instant::now() + pause >= self.deadline {
             return Err(fault);
         }
+        self.told = Some(fault);
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
