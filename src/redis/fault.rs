@@ -16,8 +16,10 @@ use super::node::Node;
 pub(super) enum Class {
     /// The incarnation was closed, say our scripts.
     Gone,
-    /// The call cannot be carried out as it is.
+    /// The call cannot be carried out as it is, say our scripts or this process.
     Invalid,
+    /// The server, or something on the way to it, said what is not foreseen: the outcome is unknown.
+    Strange,
     /// The data does not fit this version.
     Schema,
     /// Memory is at its limit.
@@ -169,7 +171,33 @@ impl Fault {
 
     /// Returns whether the command may have taken effect although no answer says so.
     pub(super) const fn is_unknown(&self) -> bool {
-        matches!(self.class, Class::Late | Class::Dropped | Class::Garbled)
+        matches!(
+            self.class,
+            Class::Late | Class::Dropped | Class::Garbled | Class::Strange
+        )
+    }
+
+    /// Returns whether the server itself says that it does not do such a thing.
+    pub(super) fn is_unfit(&self) -> bool {
+        let lacks = |what: &str| self.text.to_lowercase().contains(what);
+        self.class == Class::Invalid
+            || self.class == Class::Strange
+                && (lacks("unknown command") || lacks("cluster support disabled"))
+    }
+
+    /// Returns whether it says that the server is not there, as opposed to what it does not take.
+    pub(super) const fn is_absence(&self) -> bool {
+        !matches!(
+            self.class,
+            Class::Gone
+                | Class::Invalid
+                | Class::Schema
+                | Class::Full
+                | Class::Disk
+                | Class::ReadOnly
+                | Class::NoReplicas
+                | Class::Denied
+        )
     }
 
     /// Returns what the caller of the port can do next.
@@ -216,6 +244,9 @@ const fn advice(class: Class) -> &'static str {
         Class::Unblocked => "the server changed its role",
         Class::Crowded => "raise maxclients",
         Class::Unnamed | Class::NotSent | Class::NoTime => "nothing was sent",
+        Class::Strange => {
+            "no answer that is known here; whether it took effect is unknown, the same is asked again"
+        }
         Class::Late | Class::Dropped | Class::Garbled => "whether it took effect is unknown",
     }
 }
@@ -256,7 +287,8 @@ fn class(error: &RedisError) -> Class {
         _ if text.starts_with("max number of clients") => Class::Crowded,
         // What a script may not do is told in other words than what a client may not.
         _ if text.contains("user executing the script can't") => Class::Denied,
-        _ => Class::Invalid,
+        // Not of our scripts, which name what is wrong with a call: a module, a proxy, a command that was renamed.
+        _ => Class::Strange,
     }
 }
 
@@ -282,7 +314,9 @@ mod tests {
             ("ASTRAY", "call 3", (Invalid, "invalid")),
             ("TOOMANY", "at most 9", (Invalid, "invalid")),
             ("CROSSSLOT", "Keys", (Invalid, "invalid")),
-            ("ERR", "unknown command 'X'", (Invalid, "invalid")),
+            ("ERR", "unknown command 'X'", (Strange, "unavailable")),
+            ("ERR", "upstream failure", (Strange, "unavailable")),
+            ("UNHEARD", "of", (Strange, "unavailable")),
             ("SCHEMA", "version 9", (Schema, "schema")),
             ("WRONGTYPE", "Operation against", (Schema, "schema")),
             ("OOM", "command not allowed", (Full, "refused")),
@@ -311,7 +345,7 @@ mod tests {
         ] {
             let fault = Fault::of(&said(code, detail));
             assert_eq!(fault.class, class, "{code} {detail}");
-            assert!(!fault.is_unknown(), "{code}: a server's error is an answer");
+            assert_eq!(fault.is_unknown(), class == Strange, "{code}");
             assert_eq!(fault.breaks(), class == Login, "{code}");
             let text = fault.to_string();
             assert!(text.contains(code) && text.contains(detail), "{text}");

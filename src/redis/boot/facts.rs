@@ -46,7 +46,11 @@ impl Facts {
         let settings = match links.send_to(&node, &names).await {
             Ok(answer) => pairs(&answer),
             // Managed servers keep their settings to themselves.
-            Err(fault) if matches!(fault.class, Class::Denied | Class::Invalid) => None,
+            Err(fault)
+                if matches!(fault.class, Class::Denied | Class::Invalid | Class::Strange) =>
+            {
+                None
+            }
             Err(fault) => return Err(fault),
         };
         let before = SystemClock.now();

@@ -53,7 +53,10 @@ async fn a_command_is_answered_and_the_connection_has_a_name() {
         .await;
     assert!(matches!(unknown, Ok(Value::ServerError(_))), "{unknown:?}");
     let wrong = links.query(ANY, &redis::cmd("NONSENSE")).await;
-    assert!(matches!(wrong, Err(BrokerError::Invalid(_))), "{wrong:?}");
+    assert!(
+        matches!(wrong, Err(BrokerError::Unavailable(_))),
+        "{wrong:?}"
+    );
 }
 
 /// Goal: a server that comes back within a call's time is not noticed by the caller.
