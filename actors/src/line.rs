@@ -58,6 +58,14 @@ impl Link {
         self.repeat(Access::Read, call, |_| false).await
     }
 
+    /// Notes that a call that `began` then was answered, and what that proves: nothing while another part of the broker
+    /// is away.
+    pub(crate) fn answered(&self, began: Instant, proved: Access) {
+        if self.broker.is_whole() {
+            self.outage.answered(began, proved);
+        }
+    }
+
     /// Waits for bells, again and again while the broker is away. What comes of it ends no outage: time may have passed
     /// without a word, and bells may have lain here from before it.
     pub(crate) async fn hear(
@@ -103,7 +111,7 @@ impl Link {
                     } else {
                         Access::Read
                     };
-                    self.outage.answered(began, proved);
+                    self.answered(began, proved);
                     return answer;
                 }
             }

@@ -253,6 +253,12 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     async fn wait(&self, queues: &[QueueName], timeout: Duration)
     -> Result<Vec<Wake>, BrokerError>;
 
+    /// Returns whether every part of the broker that failed to answer has answered since. A broker of several servers may
+    /// answer for some queues while it is away for others: that is an outage until all of it is back. Costs nothing.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
     /// Wakes somebody else who waits for `queue`, if it has ready tasks: from one who was woken and has no room for them.
     /// A broker whose bells wake everybody has nothing to do.
     ///

@@ -174,7 +174,7 @@ async fn a_listener_hears_what_is_published() {
     }
     let server = Server::start("").await;
     let links = links(&server.url());
-    let mut listener = links.listener(ANY).await.unwrap();
+    let (mut listener, _) = links.listener(ANY).await.unwrap();
     listener.subscribe("news").await.unwrap();
     let tell = redis::cmd("PUBLISH").arg("news").arg("x").to_owned();
     assert_eq!(links.query(ANY, &tell).await, Ok(Value::Int(1)));
