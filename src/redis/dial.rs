@@ -100,18 +100,25 @@ impl Dialer {
         let now = Instant::now();
         let until = deadline.min(now + self.timeout);
         if until <= now {
-            return Err(Fault::no_time(node, Duration::ZERO));
+            return Err(Fault::no_time(node));
         }
         let Ok(outcome) = timeout_at(until, opening).await else {
             let waited = until.saturating_duration_since(now);
-            return Err(match until < deadline {
-                true => {
-                    let waited = waited.as_millis();
-                    Fault::not_sent(node, format_args!("no connection within {waited} ms"))
-                }
-                // It might have been made, had it been begun earlier.
-                false => Fault::no_time(node, waited),
-            });
+            let hint = match &self.tls {
+                // Such a port takes the first bytes for the beginning of a command, and waits for its end.
+                Some(_) => ", or no TLS at that port: it is redis:// then, not rediss://",
+                None => "",
+            };
+            let text = format!(
+                "{node}: no connection within {} ms{hint}",
+                waited.as_millis()
+            );
+            // With more time it might have been made.
+            let class = match until < deadline {
+                true => Class::NotSent,
+                false => Class::NoTime,
+            };
+            return Err(Fault::new(class, text));
         };
         outcome
     }

@@ -91,6 +91,10 @@ impl Fault {
         let class = class(error);
         let text = match error.code() {
             Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+            // Its own words, over several lines, tell at which byte.
+            None if error.kind() == ErrorKind::Parse => {
+                "the answer is no Redis protocol".to_owned()
+            }
             None => error.to_string(),
         };
         Self {
@@ -104,12 +108,11 @@ impl Fault {
         Self::new(Class::NotSent, format!("{node}: {why}"))
     }
 
-    pub(super) fn no_time(node: &Node, waited: Duration) -> Self {
-        let text = match waited.as_millis() {
-            0 => format!("{node}: no time was left to connect"),
-            waited => format!("{node}: no connection within {waited} ms"),
-        };
-        Self::new(Class::NoTime, text)
+    pub(super) fn no_time(node: &Node) -> Self {
+        Self::new(
+            Class::NoTime,
+            format!("{node}: no time was left to connect"),
+        )
     }
 
     /// Makes one failure of what several servers said, or why they could not be asked: the class of what tells most,
@@ -231,8 +234,12 @@ const fn advice(class: Class) -> &'static str {
         Class::Gone | Class::Invalid | Class::Schema | Class::Moved | Class::Ask => "",
         Class::Full => "raise maxmemory, or let the workers catch up",
         Class::Disk => "look at the server's disk and log",
-        Class::ReadOnly => "it is a replica: name the master, or use redis+sentinel://",
-        Class::NoReplicas => "min-replicas-to-write asks for more replicas than are connected",
+        Class::ReadOnly => {
+            "it is a replica, or was made one: name the master, or use redis+sentinel://"
+        }
+        Class::NoReplicas => {
+            "min-replicas-to-write asks for more replicas than follow closely: bring them back, or lower it"
+        }
         Class::Loading => "it reads its data back and answers when that is done",
         Class::Busy => "a script runs for too long there; `SCRIPT KILL` ends it",
         Class::NoScript => "the script is not loaded; nothing happened",
@@ -393,6 +400,17 @@ mod tests {
             late.to_string()
                 .contains("h:1 did not answer within 2000 ms"),
             "{late}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_redis_is_told_in_a_line() {
+        let parsed = redis::parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let fault = Fault::of(&parsed.unwrap_err());
+        assert_eq!(fault.class, Class::Garbled);
+        assert_eq!(
+            fault.to_string(),
+            "the answer is no Redis protocol (whether it took effect is unknown)"
         );
     }
 

@@ -155,7 +155,7 @@ impl Pool {
         call: Call<'_>,
     ) -> Result<Live, Fault> {
         let Ok(_turn) = timeout_at(call.deadline, lane.opening.lock()).await else {
-            return Err(Fault::no_time(node, Duration::ZERO));
+            return Err(Fault::no_time(node));
         };
         if let Some(live) = lane.current() {
             return Ok(live);
@@ -190,7 +190,7 @@ impl Pool {
         self.gates.admit(node, deadline, if_failing).await?;
         match Instant::now() < deadline {
             true => Ok(()),
-            false => Err(Fault::no_time(node, Duration::ZERO)),
+            false => Err(Fault::no_time(node)),
         }
     }
 

@@ -1,12 +1,15 @@
 //! What is checked before a broker is used.
 
-use celeriac_actors::ports::Durability;
+use celeriac_actors::ids::{ChannelId, QueueName};
+use celeriac_actors::ports::{Broker as _, Durability};
+use celeriac_actors::testkit::conformance::task;
 
+use super::cluster::enqueue;
 use super::servers::{PATIENCE, Server, free_port, installed, until};
 use crate::redis::boot::{Boot, check};
 use crate::redis::link::{Links, Slot};
 use crate::redis::options::{OpenError, RedisOptions};
-use crate::redis::{acl_rules, examine};
+use crate::redis::{REGISTER_AGAIN, RedisBroker, acl_rules, examine};
 
 const LOGGED: &str = "appendonly yes";
 
@@ -246,4 +249,23 @@ async fn a_server_that_loads_its_data_is_away() {
             Err(error) => assert!(error.is_outage() && started.elapsed() < PATIENCE, "{error}"),
         }
     }
+}
+
+/// Goal: what a process adds that only enqueues is found again after the data was wiped.
+#[tokio::test]
+async fn a_queue_is_registered_again_after_a_while() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(LOGGED).await;
+    let broker = RedisBroker::open(options(&server.url())).unwrap();
+    let (queue, channel) = (QueueName::new("q").unwrap(), ChannelId::random());
+    let call = |number| enqueue(&queue, channel, number, task(u128::from(number)));
+    broker.enqueue(call(1)).await.unwrap();
+    server.cli(&["FLUSHALL"]);
+    for last in broker.registered().values_mut() {
+        *last = last.checked_sub(REGISTER_AGAIN).unwrap();
+    }
+    broker.enqueue(call(2)).await.unwrap();
+    assert_eq!(broker.queues().await.unwrap().len(), 1);
 }

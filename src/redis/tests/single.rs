@@ -280,6 +280,16 @@ async fn tls_proves_both_sides() {
 }
 
 #[tokio::test]
+async fn a_port_without_tls_is_told() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start("").await;
+    let url = format!("rediss://127.0.0.1:{}?timeout=1s", server.port);
+    told(&links(&url), ANY, &ping(), "TLS").await;
+}
+
+#[tokio::test]
 async fn a_server_with_too_many_clients_says_so() {
     if !installed() {
         return;
