@@ -1,3 +1,5 @@
+//! Which channels the server is told of, and who hears that they are confirmed.
+
 use super::*;
 
 fn names(numbers: std::ops::Range<u32>) -> Vec<String> {
