@@ -92,6 +92,10 @@ macro_rules! delegate {
                 self.found.get().map_or(Durability::Volatile, |broker| broker.durability())
             }
 
+            fn is_whole(&self) -> bool {
+                self.found.get().is_none_or(|broker| broker.is_whole())
+            }
+
             $(async fn $name(&self, $($arg: $type),*) -> Reply<$reply> {
                 self.get().await?.$name($($arg),*).await
             })+

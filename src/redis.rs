@@ -39,14 +39,16 @@ mod together;
 mod topology;
 mod url;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::ports::BrokerError;
 use redis::{Cmd, Value};
+use tokio::time::Instant;
 
 use self::bells::Listener;
 use self::board::Board;
@@ -65,6 +67,10 @@ pub use self::gauge::ServerUsage;
 pub use self::options::{OpenError, RedisOptions};
 pub use self::url::{RedisUrl, UrlError};
 
+/// How often whoever enqueues makes sure that the registry has heard of a queue: data that was wiped may never be
+/// noticed by a process that only adds.
+const REGISTER_AGAIN: Duration = Duration::from_secs(60);
+
 /// The Redis broker.
 #[derive(Debug)]
 pub struct RedisBroker {
@@ -77,7 +83,7 @@ pub struct RedisBroker {
     board: Arc<Board>,
     channels: Arc<Channels>,
     /// The queues that the registry has heard of, and when that was last made sure.
-    registered: Mutex<HashSet<QueueName>>,
+    registered: Mutex<HashMap<QueueName, Instant>>,
     dropped_results: AtomicU64,
     renewals: Together<Leases, Vec<IncarnationId>>,
     sweeps: Together<String, sweep::Step>,
@@ -195,7 +201,8 @@ impl RedisBroker {
 
     /// Has the registry know a queue.
     async fn register(&self, queue: &QueueName) -> Reply<()> {
-        if self.registered().contains(queue) {
+        let last = self.registered().get(queue).copied();
+        if last.is_some_and(|last| last.elapsed() < REGISTER_AGAIN) {
             return Ok(());
         }
         let registry = self.keys.registry();
@@ -203,11 +210,11 @@ impl RedisBroker {
         let mut call = REGISTER.call(&registry);
         call.arg(queue.as_str());
         self.links.run(slot(&registry), &REGISTER, &call).await?;
-        self.registered().insert(queue.clone());
+        self.registered().insert(queue.clone(), Instant::now());
         Ok(())
     }
 
-    fn registered(&self) -> std::sync::MutexGuard<'_, HashSet<QueueName>> {
+    fn registered(&self) -> std::sync::MutexGuard<'_, HashMap<QueueName, Instant>> {
         self.registered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

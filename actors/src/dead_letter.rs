@@ -86,7 +86,7 @@ impl DeadLetter {
                     } else {
                         Access::Read
                     };
-                    self.link.outage.answered(began, proved);
+                    self.link.answered(began, proved);
                     // Where nothing is left of what it did not take here, it took that from another process.
                     if copied > 0 || self.outage.needs_a_write() {
                         self.outage.answered(began, Access::Write);

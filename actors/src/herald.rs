@@ -63,7 +63,7 @@ impl Herald {
         };
         let began = Instant::now();
         match timeout(BEAT, self.link.broker.beat(&record)).await {
-            Ok(Ok(())) => self.link.outage.answered(began, Access::Write),
+            Ok(Ok(())) => self.link.answered(began, Access::Write),
             Ok(Err(error)) => self.link.outage.failed(began, Access::Write, &error),
             Err(_) => {
                 let why = "no answer to a beat in time";

@@ -14,8 +14,11 @@ use crate::backoff::Backoff;
 use crate::ids::{IncarnationId, QueueName, TaskId, WorkerId};
 use crate::lease::{ExchangeCall, Exchanged, Incarnation, Settlement};
 use crate::outage::{Access, Outage};
-use crate::ports::{Broker, BrokerError};
+use crate::ports::{Broker, BrokerError, Wake};
 use crate::table::AttemptTable;
+
+/// How long a call that failed waits before it is repeated.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 
 /// What came back on the line.
 pub(crate) enum Answer {
@@ -55,6 +58,35 @@ impl Link {
         self.repeat(Access::Read, call, |_| false).await
     }
 
+    /// Notes that a call that `began` then was answered, and what that proves: nothing while another part of the broker
+    /// is away.
+    pub(crate) fn answered(&self, began: Instant, proved: Access) {
+        if self.broker.is_whole() {
+            self.outage.answered(began, proved);
+        }
+    }
+
+    /// Waits for bells, again and again while the broker is away. What comes of it ends no outage: time may have passed
+    /// without a word, and bells may have lain here from before it.
+    pub(crate) async fn hear(
+        &self,
+        queues: &[QueueName],
+        timeout: Duration,
+    ) -> Result<Vec<Wake>, BrokerError> {
+        let until = Instant::now() + timeout;
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let left = until.saturating_duration_since(began);
+            match self.broker.wait(queues, left).await {
+                Err(error) if error.is_outage() => self.outage.failed(began, Access::Read, &error),
+                answer => return answer,
+            }
+            failures += 1;
+            sleep(BACKOFF.delay(failures, &mut rand::rng())).await;
+        }
+    }
+
     /// Makes a call again and again while the broker is away or refuses. `wrote` tells from a reply whether it has
     /// written something: an empty step may succeed where nothing can be written.
     pub(crate) async fn repeat<T, F, R>(
@@ -67,7 +99,6 @@ impl Link {
         F: FnMut() -> R,
         R: Future<Output = Result<T, BrokerError>>,
     {
-        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         let mut failures = 0;
         loop {
             let began = Instant::now();
@@ -80,12 +111,12 @@ impl Link {
                     } else {
                         Access::Read
                     };
-                    self.outage.answered(began, proved);
+                    self.answered(began, proved);
                     return answer;
                 }
             }
             failures += 1;
-            let delay = backoff.delay(failures, &mut rand::rng());
+            let delay = BACKOFF.delay(failures, &mut rand::rng());
             sleep(delay).await;
         }
     }

@@ -98,8 +98,8 @@ impl Outage {
         };
         self.away.store(true, Ordering::Release);
         if why.refuses {
-            warn!(self.log, "refuses writes: make room on its disk or below its memory limit, or make it writable; \
-                nothing is lost, retrying until it takes them"; "what" => self.what, "error" => %why);
+            warn!(self.log, "refuses writes: make room on its disk or below its memory limit, make it writable, or bring back \
+                the replicas it asks for, as its error says; nothing is lost, retrying until it takes them"; "what" => self.what, "error" => %why);
         } else {
             warn!(self.log, "is away; retrying until it is back"; "what" => self.what, "error" => %why);
         }

@@ -74,7 +74,7 @@ impl Waker {
             if !self.bells.iter().all(QueueBells::is_heard) {
                 left = left.min(REVIVAL);
             }
-            let waiting = self.link.ask(|| self.link.broker.wait(&listening, left));
+            let waiting = self.link.hear(&listening, left);
             let wakes = tokio::select! {
                 biased;
                 wakes = waiting => wakes,
@@ -190,9 +190,10 @@ mod tests {
 
     use super::*;
     use crate::lane::Board;
-    use crate::outage::Outage;
+    use crate::outage::{Access, Outage};
     use crate::reference::Slot;
     use crate::testkit::{ManualClock, MemoryBroker};
+    use crate::time::Timestamp;
 
     /// Counts how often it is to look at what is ready.
     #[derive(Clone, Default)]
@@ -280,6 +281,31 @@ mod tests {
             }
             (looks, self.broker.calls() - rung)
         }
+    }
+
+    /// Goal: only an answer of the broker ends an outage, not that the time to wait has passed, nor a bell from before it.
+    #[test]
+    fn waiting_for_bells_ends_no_outage() {
+        actix_rt::System::new().block_on(async {
+            let stage = Stage::new();
+            let (link, queue) = (&stage.waker.link, QueueName::new("q").unwrap());
+            link.outage.failed(Instant::now(), Access::Read, "gone");
+            let heard = link
+                .hear(std::slice::from_ref(&queue), Duration::ZERO)
+                .await;
+            assert_eq!(heard, Ok(Vec::new()));
+            assert!(link.outage.state().is_some());
+            link.broker
+                .revoke(&queue, &[], Timestamp::EPOCH)
+                .await
+                .unwrap();
+            let heard = link.hear(std::slice::from_ref(&queue), NET).await;
+            assert!(heard.is_ok());
+            assert!(link.outage.state().is_some());
+            link.ask(|| link.broker.queues()).await.unwrap();
+            assert!(link.outage.state().is_none());
+            stage.seats.iter().for_each(LaneSeat::retire);
+        });
     }
 
     /// Goal: a bell reaches a consumer that can hear it, be it busy; where there is none, it is handed on, and no other is

@@ -144,7 +144,7 @@ impl Duty {
         let gone = match timeout(*lease / 4, link.broker.renew(queue, &ids)).await {
             Ok(Ok(gone)) => {
                 if gone.len() < ids.len() {
-                    link.outage.answered(began, Access::Write);
+                    link.answered(began, Access::Write);
                 }
                 gone
             }

@@ -113,7 +113,7 @@ pub(super) async fn denied(links: &Links, options: &RedisOptions) -> Option<Vec<
         match links.send_to(node, &command).await {
             Ok(Value::Okay) => {}
             Ok(said) => denied.extend(text(&said).map(ToOwned::to_owned)),
-            Err(fault) if fault.class == Class::Invalid => {} // A command of clusters where there is none.
+            Err(fault) if matches!(fault.class, Class::Invalid | Class::Strange) => {} // A command of clusters where there is none.
             Err(_) => return None,
         }
     }

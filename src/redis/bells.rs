@@ -10,9 +10,10 @@ use std::time::Duration;
 use celeriac_actors::backoff::Backoff;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::{BrokerError, Wake};
-use redis::{Cmd, Value};
+use futures_util::future::join_all;
+use redis::{Cmd, RedisError, Value};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::board::Board;
 use super::decode;
@@ -24,6 +25,8 @@ use super::script::RING;
 const BLOCK: Duration = Duration::from_secs(5);
 /// How much later than asked a blocking call may be answered before its connection counts as dead.
 const LATE: Duration = Duration::from_secs(3);
+/// How often it looks whether another server has the slot.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long to leave the next token to others after one that somebody who fetched left behind: he is at it already.
 const LEAVE: Duration = Duration::from_millis(1);
 /// How long a token waits for somebody who waits for its queue, before it is handed back.
@@ -58,7 +61,7 @@ impl Listener {
             }
             for (slot, queues) in groups {
                 let line = Arc::clone(lock(&lines).entry(slot).or_insert_with(|| self.line(slot)));
-                line.want(queues, &self.links).await;
+                line.want(queues);
             }
             // Whoever begins to wait later leaves a permit.
             drop(timeout(BLOCK, board.wanted.notified()).await);
@@ -104,11 +107,13 @@ impl HandingBack {
             for line in lock(&self.lines).values() {
                 board.forget_the_unwanted(&mut line.lock().wanted);
             }
-            for queue in withdrawn {
-                let root = self.keys.root(&queue);
+            // All at once: a server that is away holds up none of the others.
+            let rung = withdrawn.iter().map(async |queue| {
+                let root = self.keys.root(queue);
                 // Lost, it costs others the time until they look by themselves.
                 drop(self.links.run(slot(&root), &RING, &RING.call(&root)).await);
-            }
+            });
+            drop(join_all(rung).await);
         }
     }
 }
@@ -123,8 +128,6 @@ struct Line {
 #[derive(Default)]
 struct Heard {
     wanted: BTreeSet<QueueName>,
-    /// The queues of the blocking call that is under way, and whose connection to unblock.
-    blocked: Option<(BTreeSet<QueueName>, i64)>,
     turn: usize,
 }
 
@@ -141,26 +144,15 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the queues listened for; a call under way that leaves one out is ended.
-    async fn want(&self, queues: BTreeSet<QueueName>, links: &Links) {
-        loop {
-            let id = {
-                let mut state = self.lock();
-                state.wanted.clone_from(&queues);
-                match &state.blocked {
-                    Some((heard, id)) if !queues.is_subset(heard) => *id,
-                    _ => break,
-                }
-            };
-            let mut command = redis::cmd("CLIENT");
-            command.arg("UNBLOCK").arg(id);
-            // It may not have begun to block yet: until it has ended, it is told again.
-            if links.query(self.slot, &command).await.is_err() {
-                break;
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
+    /// Has the queues listened for; a call under way that leaves one out is ended by whoever made it.
+    fn want(&self, queues: BTreeSet<QueueName>) {
+        self.lock().wanted = queues;
         self.changed.notify_one();
+    }
+
+    /// Returns whether a queue is wanted that is not among these.
+    fn wants_more_than(&self, queues: &BTreeSet<QueueName>) -> bool {
+        !self.lock().wanted.is_subset(queues)
     }
 }
 
@@ -172,22 +164,30 @@ struct Ear {
     line: Arc<Line>,
 }
 
+/// Why listening on a connection ended.
+enum Ended {
+    /// Nobody can wait any more.
+    Unwanted,
+    /// Another server has the slot.
+    Moved,
+    Failed(BrokerError),
+}
+
 impl Ear {
     async fn run(self) {
         let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut failures = 0;
         while self.board.strong_count() > 0 {
             let began = Instant::now();
-            let failed = match self.links.dedicated(self.line.slot).await {
+            let ended = match self.links.dedicated(self.line.slot).await {
                 Ok(dedicated) => self.listen(dedicated).await,
-                Err(error) => Some(error),
+                Err(error) => Ended::Failed(error),
             };
-            self.line.lock().blocked = None;
-            let (Some(error), Some(board)) = (failed, self.board.upgrade()) else {
-                return;
-            };
-            board.fail(&error);
-            drop(board);
+            match (ended, self.board.upgrade()) {
+                (Ended::Unwanted, _) | (_, None) => return,
+                (Ended::Moved, _) => {}
+                (Ended::Failed(error), Some(board)) => board.fail(&error),
+            }
             failures = if began.elapsed() > BLOCK {
                 1
             } else {
@@ -198,40 +198,82 @@ impl Ear {
         }
     }
 
-    /// Listens until the connection fails; `None` when nobody can wait any more.
-    async fn listen(&self, mut dedicated: Dedicated) -> Option<BrokerError> {
+    /// Listens until the connection fails or leads to the wrong server.
+    async fn listen(&self, dedicated: Dedicated) -> Ended {
         loop {
             if self.board.strong_count() == 0 {
-                return None;
+                return Ended::Unwanted;
             }
-            let Some((command, queues)) = self.next_call(dedicated.id) else {
+            if self.links.has_left(self.line.slot, &dedicated.node) {
+                return Ended::Moved;
+            }
+            let Some((command, queues)) = self.next_call() else {
                 // Nobody waits: sleep until somebody does, or the board is gone.
                 drop(timeout(BLOCK, self.line.changed.notified()).await);
                 continue;
             };
-            let answer = dedicated.connection.send_packed_command(&command);
-            let answer = timeout(BLOCK + LATE, answer).await;
-            self.line.lock().blocked = None;
-            match answer {
-                Ok(Ok(Value::Nil)) => self.forget_the_unwanted(),
-                Ok(Ok(Value::ServerError(error))) => {
-                    return Some(self.links.report(self.line.slot, &error.into()));
-                }
-                Ok(Ok(value)) => match self.heard(&queues, value) {
-                    Ok(is_more) => {
-                        if is_more {
-                            sleep(LEAVE).await;
-                        }
-                    }
-                    Err(error) => return Some(error),
+            let heard = self.block(&dedicated, &command, &queues).await;
+            match heard.and_then(|value| self.take(&queues, value)) {
+                Ok(true) => sleep(LEAVE).await,
+                Ok(false) => {}
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    /// Blocks until the server answers; has it answer when somebody wants more, and turns away when it has lost the slot:
+    /// who is cut off from the others, or succeeded, goes on answering.
+    async fn block(
+        &self,
+        on: &Dedicated,
+        command: &Cmd,
+        queues: &BTreeSet<QueueName>,
+    ) -> Result<Value, Ended> {
+        let until = Instant::now() + BLOCK + LATE;
+        let mut connection = on.connection.clone();
+        let mut answer = std::pin::pin!(connection.send_packed_command(command));
+        let mut pause = LOOK;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return match answer {
+                    Ok(Value::ServerError(error)) => Err(self.failed(on, &error.into())),
+                    Ok(value) => Ok(value),
+                    Err(error) => Err(self.failed(on, &error)),
                 },
-                Ok(Err(error)) => return Some(self.links.report(self.line.slot, &error)),
-                Err(_) => {
+                () = sleep_until(until) => {
                     let late = "a blocking call was not answered in time";
-                    return Some(BrokerError::Unavailable(late.to_owned()));
+                    return Err(Ended::Failed(BrokerError::Unavailable(late.to_owned())));
+                }
+                () = self.line.changed.notified() => {}
+                () = sleep(pause) => {}
+            }
+            if self.links.has_left(self.line.slot, &on.node) {
+                return Err(Ended::Moved);
+            }
+            pause = LOOK;
+            if self.line.wants_more_than(queues) {
+                let mut unblock = redis::cmd("CLIENT");
+                unblock.arg("UNBLOCK").arg(on.id);
+                if self.links.send_to(&on.node, &unblock).await.is_ok() {
+                    // It may not have begun to block yet: until it has ended, it is told again.
+                    pause = Duration::from_millis(1);
                 }
             }
         }
+    }
+
+    fn failed(&self, on: &Dedicated, error: &RedisError) -> Ended {
+        Ended::Failed(self.links.report(self.line.slot, &on.node, error))
+    }
+
+    /// Takes what a blocking call returned. Returns whether somebody who fetched left a token behind.
+    fn take(&self, queues: &BTreeSet<QueueName>, value: Value) -> Result<bool, Ended> {
+        if value == Value::Nil {
+            self.forget_the_unwanted();
+            return Ok(false);
+        }
+        self.heard(queues, value).map_err(Ended::Failed)
     }
 
     fn forget_the_unwanted(&self) {
@@ -241,12 +283,11 @@ impl Ear {
     }
 
     /// Returns the next blocking call, each time with another queue first, so that none is heard before all others.
-    fn next_call(&self, id: i64) -> Option<(Cmd, BTreeSet<QueueName>)> {
+    fn next_call(&self) -> Option<(Cmd, BTreeSet<QueueName>)> {
         let mut state = self.line.lock();
         if state.wanted.is_empty() {
             return None;
         }
-        state.blocked = Some((state.wanted.clone(), id));
         state.turn = (state.turn + 1) % state.wanted.len();
         let mut command = redis::cmd("BLPOP");
         let turned = state.wanted.iter().cycle().skip(state.turn);

@@ -145,13 +145,13 @@ fn unable(options: &RedisOptions, fault: Fault) -> OpenError {
     match fault.class {
         Class::Login => OpenError::Login(text),
         Class::Denied => OpenError::Denied(text),
-        Class::Invalid if matches!(options.url.place, Place::Cluster(_)) => OpenError::Kind(
-            format!("{text}: use redis:// for a server that is in no cluster"),
-        ),
-        Class::Invalid if matches!(options.url.place, Place::Sentinel { .. }) => OpenError::Kind(
-            format!("{text}: is it a sentinel? Their port is 26379 as a rule"),
-        ),
-        Class::Invalid => OpenError::Kind(text),
-        _ => OpenError::Away(text),
+        _ if !fault.is_unfit() => OpenError::Away(text),
+        _ if matches!(options.url.place, Place::Cluster(_)) => OpenError::Kind(format!(
+            "{text}: use redis:// for a server that is in no cluster"
+        )),
+        _ if matches!(options.url.place, Place::Sentinel { .. }) => OpenError::Kind(format!(
+            "{text}: is it a sentinel? Their port is 26379 as a rule"
+        )),
+        _ => OpenError::Kind(text),
     }
 }

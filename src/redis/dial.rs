@@ -99,12 +99,26 @@ impl Dialer {
     ) -> Result<T, Fault> {
         let now = Instant::now();
         let until = deadline.min(now + self.timeout);
+        if until <= now {
+            return Err(Fault::no_time(node));
+        }
         let Ok(outcome) = timeout_at(until, opening).await else {
-            let waited = until.saturating_duration_since(now).as_millis();
-            return Err(Fault::not_sent(
-                node,
-                format_args!("no connection within {waited} ms"),
-            ));
+            let waited = until.saturating_duration_since(now);
+            let hint = match &self.tls {
+                // Such a port takes the first bytes for the beginning of a command, and waits for its end.
+                Some(_) => ", or no TLS at that port: it is redis:// then, not rediss://",
+                None => "",
+            };
+            let text = format!(
+                "{node}: no connection within {} ms{hint}",
+                waited.as_millis()
+            );
+            // With more time it might have been made.
+            let class = match until < deadline {
+                true => Class::NotSent,
+                false => Class::NoTime,
+            };
+            return Err(Fault::new(class, text));
         };
         outcome
     }

@@ -16,8 +16,10 @@ use super::node::Node;
 pub(super) enum Class {
     /// The incarnation was closed, say our scripts.
     Gone,
-    /// The call cannot be carried out as it is.
+    /// The call cannot be carried out as it is, say our scripts or this process.
     Invalid,
+    /// The server, or something on the way to it, said what is not foreseen: the outcome is unknown.
+    Strange,
     /// The data does not fit this version.
     Schema,
     /// Memory is at its limit.
@@ -52,8 +54,12 @@ pub(super) enum Class {
     Unblocked,
     /// The server takes no further connections.
     Crowded,
+    /// No sentinel that answered knows the master: the command was never sent.
+    Unnamed,
     /// There was no connection: the command was never sent.
     NotSent,
+    /// Time ran out before a connection could show whether it is to be had: the command was never sent.
+    NoTime,
     /// No answer came in time: the outcome is unknown.
     Late,
     /// The connection ended before the answer: the outcome is unknown.
@@ -85,6 +91,10 @@ impl Fault {
         let class = class(error);
         let text = match error.code() {
             Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+            // Its own words, over several lines, tell at which byte.
+            None if error.kind() == ErrorKind::Parse => {
+                "the answer is no Redis protocol".to_owned()
+            }
             None => error.to_string(),
         };
         Self {
@@ -96,6 +106,46 @@ impl Fault {
 
     pub(super) fn not_sent(node: &Node, why: impl fmt::Display) -> Self {
         Self::new(Class::NotSent, format!("{node}: {why}"))
+    }
+
+    pub(super) fn no_time(node: &Node) -> Self {
+        Self::new(
+            Class::NoTime,
+            format!("{node}: no time was left to connect"),
+        )
+    }
+
+    /// Makes one failure of what several servers said, or why they could not be asked: the class of what tells most,
+    /// and the words of all.
+    pub(super) fn all(mut faults: Vec<Self>) -> Option<Self> {
+        faults.sort_by_key(|fault| std::cmp::Reverse(fault.weight()));
+        let texts: Vec<_> = faults.iter().map(|fault| fault.text.as_str()).collect();
+        let text = texts.join("; ");
+        let first = faults.into_iter().next()?;
+        Some(Self { text, ..first })
+    }
+
+    /// Returns how much it tells: what a server said of itself is more than that none was reached, and that more than
+    /// that time ran out, or that another server is to be asked.
+    const fn weight(&self) -> u8 {
+        match self.class {
+            Class::NoTime | Class::Moved | Class::Ask => 0,
+            Class::NotSent => 1,
+            _ => 2,
+        }
+    }
+
+    /// Returns this or what came before it: whichever tells more, and this one when both tell as much.
+    pub(super) fn or_before(self, before: Option<Self>) -> Self {
+        match before {
+            Some(before) if before.weight() > self.weight() => before,
+            _ => self,
+        }
+    }
+
+    /// Returns whether there was no connection that the command could have been sent over.
+    pub(super) const fn is_unsent(&self) -> bool {
+        matches!(self.class, Class::Unnamed | Class::NotSent | Class::NoTime)
     }
 
     pub(super) fn late(node: &Node, after: Duration) -> Self {
@@ -113,13 +163,44 @@ impl Fault {
     pub(super) const fn breaks(&self) -> bool {
         matches!(
             self.class,
-            Class::Late | Class::Dropped | Class::Garbled | Class::NotSent | Class::Login
+            Class::Late
+                | Class::Dropped
+                | Class::Garbled
+                | Class::NotSent
+                | Class::NoTime
+                | Class::Login
         )
     }
 
     /// Returns whether the command may have taken effect although no answer says so.
     pub(super) const fn is_unknown(&self) -> bool {
-        matches!(self.class, Class::Late | Class::Dropped | Class::Garbled)
+        matches!(
+            self.class,
+            Class::Late | Class::Dropped | Class::Garbled | Class::Strange
+        )
+    }
+
+    /// Returns whether the server itself says that it does not do such a thing.
+    pub(super) fn is_unfit(&self) -> bool {
+        let lacks = |what: &str| self.text.to_lowercase().contains(what);
+        self.class == Class::Invalid
+            || self.class == Class::Strange
+                && (lacks("unknown command") || lacks("cluster support disabled"))
+    }
+
+    /// Returns whether it says that the server is not there, as opposed to what it does not take.
+    pub(super) const fn is_absence(&self) -> bool {
+        !matches!(
+            self.class,
+            Class::Gone
+                | Class::Invalid
+                | Class::Schema
+                | Class::Full
+                | Class::Disk
+                | Class::ReadOnly
+                | Class::NoReplicas
+                | Class::Denied
+        )
     }
 
     /// Returns what the caller of the port can do next.
@@ -153,8 +234,12 @@ const fn advice(class: Class) -> &'static str {
         Class::Gone | Class::Invalid | Class::Schema | Class::Moved | Class::Ask => "",
         Class::Full => "raise maxmemory, or let the workers catch up",
         Class::Disk => "look at the server's disk and log",
-        Class::ReadOnly => "it is a replica: name the master, or use redis+sentinel://",
-        Class::NoReplicas => "min-replicas-to-write asks for more replicas than are connected",
+        Class::ReadOnly => {
+            "it is a replica, or was made one: name the master, or use redis+sentinel://"
+        }
+        Class::NoReplicas => {
+            "min-replicas-to-write asks for more replicas than follow closely: bring them back, or lower it"
+        }
         Class::Loading => "it reads its data back and answers when that is done",
         Class::Busy => "a script runs for too long there; `SCRIPT KILL` ends it",
         Class::NoScript => "the script is not loaded; nothing happened",
@@ -165,7 +250,10 @@ const fn advice(class: Class) -> &'static str {
         Class::MasterDown => "the replica lost its master; nothing happened",
         Class::Unblocked => "the server changed its role",
         Class::Crowded => "raise maxclients",
-        Class::NotSent => "nothing was sent",
+        Class::Unnamed | Class::NotSent | Class::NoTime => "nothing was sent",
+        Class::Strange => {
+            "no answer that is known here; whether it took effect is unknown, the same is asked again"
+        }
         Class::Late | Class::Dropped | Class::Garbled => "whether it took effect is unknown",
     }
 }
@@ -206,7 +294,8 @@ fn class(error: &RedisError) -> Class {
         _ if text.starts_with("max number of clients") => Class::Crowded,
         // What a script may not do is told in other words than what a client may not.
         _ if text.contains("user executing the script can't") => Class::Denied,
-        _ => Class::Invalid,
+        // Not of our scripts, which name what is wrong with a call: a module, a proxy, a command that was renamed.
+        _ => Class::Strange,
     }
 }
 
@@ -232,7 +321,9 @@ mod tests {
             ("ASTRAY", "call 3", (Invalid, "invalid")),
             ("TOOMANY", "at most 9", (Invalid, "invalid")),
             ("CROSSSLOT", "Keys", (Invalid, "invalid")),
-            ("ERR", "unknown command 'X'", (Invalid, "invalid")),
+            ("ERR", "unknown command 'X'", (Strange, "unavailable")),
+            ("ERR", "upstream failure", (Strange, "unavailable")),
+            ("UNHEARD", "of", (Strange, "unavailable")),
             ("SCHEMA", "version 9", (Schema, "schema")),
             ("WRONGTYPE", "Operation against", (Schema, "schema")),
             ("OOM", "command not allowed", (Full, "refused")),
@@ -261,7 +352,7 @@ mod tests {
         ] {
             let fault = Fault::of(&said(code, detail));
             assert_eq!(fault.class, class, "{code} {detail}");
-            assert!(!fault.is_unknown(), "{code}: a server's error is an answer");
+            assert_eq!(fault.is_unknown(), class == Strange, "{code}");
             assert_eq!(fault.breaks(), class == Login, "{code}");
             let text = fault.to_string();
             assert!(text.contains(code) && text.contains(detail), "{text}");
@@ -309,6 +400,17 @@ mod tests {
             late.to_string()
                 .contains("h:1 did not answer within 2000 ms"),
             "{late}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_redis_is_told_in_a_line() {
+        let parsed = redis::parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let fault = Fault::of(&parsed.unwrap_err());
+        assert_eq!(fault.class, Class::Garbled);
+        assert_eq!(
+            fault.to_string(),
+            "the answer is no Redis protocol (whether it took effect is unknown)"
         );
     }
 

@@ -57,6 +57,9 @@ impl Gates {
                     return Ok(());
                 };
                 let now = Instant::now();
+                if now >= deadline {
+                    return Err(known.last.clone());
+                }
                 if now >= known.next {
                     known.next = now + pause(known.failures, rand::random());
                     return Ok(());

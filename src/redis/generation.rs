@@ -64,7 +64,8 @@ impl Generation {
         drop(seen);
         let wiped = before.as_ref().is_some_and(|before| *before != word);
         if wiped {
-            slog::error!(self.log, "the broker's data was wiped or replaced";
+            slog::error!(self.log, "the broker's data was wiped or replaced: tasks that were in it are not run unless they are \
+                enqueued again, or their data restored with all workers stopped; going on with what is there";
                 "generation" => word, "before" => before.unwrap_or_default());
         }
         Ok(wiped)

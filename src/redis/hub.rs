@@ -12,11 +12,12 @@ use celeriac_actors::ids::QueueName;
 use futures_util::StreamExt;
 use redis::aio::PubSub;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::board::Board;
 use super::keys::Keys;
 use super::link::{Links, Slot};
+use super::node::Node;
 
 /// How long subscribing may take.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -24,6 +25,10 @@ const ANSWER: Duration = Duration::from_secs(2);
 const BATCH: usize = 500;
 /// How often it looks whether its broker is gone, and shows the server that it lives.
 const BEAT: Duration = Duration::from_secs(15);
+/// How often it looks whether it is at a server that others have left.
+const LOOK: Duration = Duration::from_secs(1);
+/// Every server of a cluster passes on what is published at any of them: it listens at that of the first slot.
+const ANY: Slot = Slot(0);
 
 /// What the process listens to.
 #[derive(Debug, Default)]
@@ -41,8 +46,43 @@ struct State {
     news: HashMap<String, QueueName>,
     /// Channels the server was told of and confirmed.
     subscribed: HashSet<String>,
+    /// Channels of which something may have changed since the server was told last.
+    touched: HashSet<String>,
     /// Who waits for their channels to be confirmed.
-    pending: Vec<(Vec<String>, oneshot::Sender<()>)>,
+    pending: HashMap<u64, Pending>,
+    /// For which of them a channel counts, until it is confirmed.
+    awaited: HashMap<String, Vec<u64>>,
+}
+
+/// Somebody who waits for channels to be confirmed.
+#[derive(Debug)]
+struct Pending {
+    channels: Vec<String>,
+    missing: usize,
+    confirm: oneshot::Sender<()>,
+}
+
+impl State {
+    fn is_wanted(&self, channel: &str) -> bool {
+        self.ears.contains_key(channel) || self.news.contains_key(channel)
+    }
+
+    /// Begins to wait for the channels of `pending` that are not confirmed; none left, that is told at once.
+    fn await_all(&mut self, id: u64, mut pending: Pending) {
+        pending.missing = 0;
+        for channel in &pending.channels {
+            if !self.subscribed.contains(channel) {
+                self.awaited.entry(channel.clone()).or_default().push(id);
+                pending.missing += 1;
+            }
+        }
+        if pending.missing > 0 {
+            self.pending.insert(id, pending);
+        } else {
+            // Who gave up needs no answer.
+            let _told = pending.confirm.send(());
+        }
+    }
 }
 
 impl Channels {
@@ -55,8 +95,10 @@ impl Channels {
         let mut state = self.lock();
         let mut changed = false;
         for queue in queues {
-            if !state.news.values().any(|known| known == queue) {
-                state.news.insert(keys.of(queue, "news"), queue.clone());
+            let channel = keys.of(queue, "news");
+            if !state.news.contains_key(&channel) {
+                state.touched.insert(channel.clone());
+                state.news.insert(channel, queue.clone());
                 changed = true;
             }
         }
@@ -77,8 +119,14 @@ impl Channels {
             for channel in &channels {
                 let ears = state.ears.entry(channel.clone()).or_default();
                 ears.insert(id, Arc::clone(&notify));
+                state.touched.insert(channel.clone());
             }
-            state.pending.push((channels.clone(), confirm));
+            let pending = Pending {
+                channels: channels.clone(),
+                missing: 0,
+                confirm,
+            };
+            state.await_all(id, pending);
             Ear {
                 hub: Arc::clone(self),
                 id,
@@ -88,12 +136,14 @@ impl Channels {
         };
         self.changed.notify_one();
         // Unconfirmed, one reads more seldom and misses nothing.
-        drop(timeout(ANSWER, confirmed).await);
+        if timeout(ANSWER, confirmed).await.is_err() {
+            self.lock().pending.remove(&ear.id);
+        }
         ear
     }
 
     fn heard(&self, channel: &str, board: &Board) {
-        let mut state = self.lock();
+        let state = self.lock();
         if let Some(ears) = state.ears.get(channel) {
             for notify in ears.values() {
                 notify.notify_one();
@@ -102,22 +152,23 @@ impl Channels {
         if let Some(queue) = state.news.get(channel).cloned() {
             drop(state);
             board.revoked(&queue);
-        } else {
-            state.pending.retain(|(_, confirm)| !confirm.is_closed());
         }
     }
 
     /// Returns what is to be subscribed to, and what no more: that counts as left from now on.
+    ///
+    /// Looks only at what changed since the last time.
     fn changes(&self) -> (Vec<String>, Vec<String>) {
         let mut state = self.lock();
-        let wanted = state.ears.keys().chain(state.news.keys());
-        let new = wanted.filter(|channel| !state.subscribed.contains(*channel));
-        let new = new.cloned().collect();
-        let old = state.subscribed.iter();
-        let old = old.filter(|c| !state.ears.contains_key(*c) && !state.news.contains_key(*c));
-        let old: Vec<_> = old.cloned().collect();
-        for channel in &old {
-            state.subscribed.remove(channel);
+        let (mut new, mut old) = (Vec::new(), Vec::new());
+        for channel in std::mem::take(&mut state.touched) {
+            if !state.is_wanted(&channel) {
+                if state.subscribed.remove(&channel) {
+                    old.push(channel);
+                }
+            } else if !state.subscribed.contains(&channel) {
+                new.push(channel);
+            }
         }
         (new, old)
     }
@@ -125,19 +176,23 @@ impl Channels {
     /// Notes what the server confirmed, and tells whoever waits for it.
     fn confirmed(&self, new: &[String]) {
         let mut state = self.lock();
-        state.subscribed.extend(new.iter().cloned());
-        let State {
-            pending,
-            subscribed,
-            ..
-        } = &mut *state;
-        let waiting = std::mem::take(pending);
-        for (channels, confirm) in waiting {
-            if channels.iter().all(|channel| subscribed.contains(channel)) {
-                // Who gave up needs no answer.
-                let _told = confirm.send(());
-            } else if !confirm.is_closed() {
-                pending.push((channels, confirm));
+        for channel in new {
+            state.subscribed.insert(channel.clone());
+            if !state.is_wanted(channel) {
+                // Left meanwhile.
+                state.touched.insert(channel.clone());
+            }
+            for id in state.awaited.remove(channel).unwrap_or_default() {
+                let Some(pending) = state.pending.get_mut(&id) else {
+                    continue;
+                };
+                pending.missing -= 1;
+                if pending.missing == 0
+                    && let Some(pending) = state.pending.remove(&id)
+                {
+                    // Who gave up needs no answer.
+                    let _told = pending.confirm.send(());
+                }
             }
         }
     }
@@ -146,6 +201,12 @@ impl Channels {
     fn broke(&self, board: &Board) {
         let mut state = self.lock();
         state.subscribed.clear();
+        state.awaited.clear();
+        let wanted = state.ears.keys().chain(state.news.keys());
+        state.touched = wanted.cloned().collect();
+        for (id, pending) in std::mem::take(&mut state.pending) {
+            state.await_all(id, pending);
+        }
         for notify in state.ears.values().flat_map(HashMap::values) {
             notify.notify_one();
         }
@@ -181,11 +242,14 @@ impl Ear {
 impl Drop for Ear {
     fn drop(&mut self) {
         let mut state = self.hub.lock();
+        state.pending.remove(&self.id);
         for channel in &self.channels {
             if let Some(ears) = state.ears.get_mut(channel) {
                 ears.remove(&self.id);
                 if ears.is_empty() {
                     state.ears.remove(channel);
+                    state.awaited.remove(channel);
+                    state.touched.insert(channel.clone());
                 }
             }
         }
@@ -211,8 +275,8 @@ impl Hub {
                 drop(timeout(BEAT, self.channels.changed.notified()).await);
                 continue;
             }
-            if let Ok(connection) = self.links.listener(Slot(0)).await
-                && self.listen(connection).await
+            if let Ok((connection, node)) = self.links.listener(ANY).await
+                && self.listen(connection, &node).await
             {
                 failures = 0;
             }
@@ -225,11 +289,15 @@ impl Hub {
         }
     }
 
-    /// Listens until the connection breaks. Returns whether it ever worked.
-    async fn listen(&self, connection: PubSub) -> bool {
+    /// Listens until the connection breaks or leads to the wrong server. Returns whether it ever worked.
+    async fn listen(&self, connection: PubSub, node: &Node) -> bool {
         let (mut sink, mut stream) = connection.split();
         let mut worked = false;
+        let mut beat = Instant::now() + BEAT;
         loop {
+            if self.links.has_left(ANY, node) {
+                return worked;
+            }
             let (new, old) = self.channels.changes();
             for some in old.chunks(BATCH) {
                 if !matches!(timeout(ANSWER, sink.unsubscribe(some)).await, Ok(Ok(()))) {
@@ -242,7 +310,6 @@ impl Hub {
                     _ => return worked,
                 }
             }
-            self.channels.confirmed(&[]);
             worked = true;
             let Some(board) = self.board.upgrade() else {
                 return worked;
@@ -253,7 +320,9 @@ impl Hub {
                     None => return worked,
                 },
                 () = self.channels.changed.notified() => {}
-                () = sleep(BEAT) => {
+                () = sleep(LOOK) => {}
+                () = sleep_until(beat) => {
+                    beat = Instant::now() + BEAT;
                     if !matches!(timeout(ANSWER, sink.ping::<redis::Value>()).await, Ok(Ok(_))) {
                         return worked;
                     }
@@ -262,3 +331,6 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! A command is sent again only when it certainly had no effect: it was never sent, or the server refused it. When the
 //! outcome is unknown the caller hears that, and decides.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_actors::ports::BrokerError;
@@ -32,6 +33,8 @@ pub(super) struct Links {
     topology: Topology,
     /// How long a call may wait for a connection, and then again for its answer.
     timeout: Duration,
+    /// The slots of a cluster that a call failed for, until their servers answer.
+    unanswered: Mutex<HashSet<Slot>>,
 }
 
 /// A connection of its own, for commands that block.
@@ -40,6 +43,8 @@ pub(super) struct Dedicated {
     pub(super) connection: MultiplexedConnection,
     /// By which `CLIENT UNBLOCK` finds it.
     pub(super) id: i64,
+    /// The server it leads to.
+    pub(super) node: Node,
 }
 
 /// One call on its way from server to server.
@@ -50,6 +55,8 @@ struct Journey<'a> {
     /// Where a server sent us, this once.
     asked: Option<Node>,
     hops: u32,
+    /// What told most of the failures so far.
+    told: Option<Fault>,
 }
 
 /// Moves and detours of one call; more means that the servers do not agree with one another.
@@ -83,6 +90,7 @@ impl Links {
             pool: Arc::new(Pool::new(dialer, options.timeout)),
             topology,
             timeout: options.timeout,
+            unanswered: Mutex::default(),
         })
     }
 
@@ -106,10 +114,24 @@ impl Links {
                 if_failing: IfFailing::Wait,
             };
             match self.pool.send(&node, call).await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.answered(&node);
+                    return Ok(value);
+                }
                 Err(fault) => journey.after(&node, fault).await?,
             }
         }
+    }
+
+    /// Returns whether every server that failed last has answered since, or whoever has its slots now.
+    pub(super) fn is_whole(&self) -> bool {
+        self.unanswered().is_empty()
+    }
+
+    /// Returns whether a slot is served by another server than `node`.
+    pub(super) fn has_left(&self, slot: Slot, node: &Node) -> bool {
+        let known = self.topology.known(slot);
+        known.is_some_and(|known| known != *node)
     }
 
     /// Calls a script by its hash, and whole where the server does not know it.
@@ -147,8 +169,9 @@ impl Links {
             if_failing: IfFailing::Wait,
         };
         let answer = self.pool.send(node, call).await;
-        if let Err(fault) = &answer {
-            self.topology.learn(&self.pool, node, Slot(0), fault);
+        match &answer {
+            Ok(_) => self.answered(node),
+            Err(fault) => drop(self.topology.learn(&self.pool, node, Slot(0), fault)),
         }
         answer
     }
@@ -167,26 +190,28 @@ impl Links {
         let opened = loop {
             let (node, _) = journey.next().await.map_err(Fault::into_broker_error)?;
             match self.pool.own(&node, journey.deadline).await {
-                Ok(opened) => break opened,
+                Ok(opened) => break (opened, node),
                 Err(fault) => journey
                     .after(&node, fault)
                     .await
                     .map_err(Fault::into_broker_error)?,
             }
         };
+        let (opened, node) = opened;
         Ok(Dedicated {
             connection: opened.connection,
             id: opened.id.map_err(Fault::into_broker_error)?,
+            node,
         })
     }
 
-    /// Opens a connection that listens to channels at the node of `slot`.
-    pub(super) async fn listener(&self, slot: Slot) -> Result<PubSub, BrokerError> {
+    /// Opens a connection that listens to channels at the node of `slot`, and tells which that is.
+    pub(super) async fn listener(&self, slot: Slot) -> Result<(PubSub, Node), BrokerError> {
         let mut journey = self.journey(slot);
         loop {
             let (node, _) = journey.next().await.map_err(Fault::into_broker_error)?;
             match self.pool.listen(&node, journey.deadline).await {
-                Ok(listener) => return Ok(listener),
+                Ok(listener) => return Ok((listener, node)),
                 Err(fault) => journey
                     .after(&node, fault)
                     .await
@@ -195,13 +220,35 @@ impl Links {
         }
     }
 
-    /// Takes note of what failed on a connection of one's own to the node of `slot`, and returns it as the port has it.
-    pub(super) fn report(&self, slot: Slot, error: &RedisError) -> BrokerError {
+    /// Takes note of what failed on a connection of one's own to `node` for `slot`, and returns it as the port has it.
+    pub(super) fn report(&self, slot: Slot, node: &Node, error: &RedisError) -> BrokerError {
         let fault = Fault::of(error);
-        if let Some(node) = self.topology.known(slot) {
-            self.topology.learn(&self.pool, &node, slot, &fault);
-        }
+        self.topology.learn(&self.pool, node, slot, &fault);
+        self.failed(slot, &fault);
         fault.into_broker_error()
+    }
+
+    /// Notes that a call for a slot failed for good.
+    fn failed(&self, slot: Slot, fault: &Fault) {
+        // A single server that answers anything has answered.
+        if !self.is_one_server() && fault.is_absence() {
+            self.unanswered().insert(slot);
+        }
+    }
+
+    /// Notes that a server answered: for all slots that are its.
+    fn answered(&self, node: &Node) {
+        if self.is_one_server() {
+            return;
+        }
+        let is_its = |slot: &Slot| self.topology.known(*slot).as_ref() == Some(node);
+        self.unanswered().retain(|slot| !is_its(slot));
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, HashSet<Slot>> {
+        self.unanswered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many connections for commands were ever opened.
@@ -228,6 +275,7 @@ impl Links {
             deadline: Instant::now() + self.timeout,
             asked: None,
             hops: 0,
+            told: None,
         }
     }
 }
@@ -235,6 +283,11 @@ impl Links {
 impl Journey<'_> {
     /// Returns the next server to try, and whether it has to be told that the key is on its way to it.
     async fn next(&mut self) -> Result<(Node, bool), Fault> {
+        let next = self.find().await;
+        next.inspect_err(|fault| self.links.failed(self.slot, fault))
+    }
+
+    async fn find(&mut self) -> Result<(Node, bool), Fault> {
         if let Some(node) = self.asked.take() {
             return Ok((node, true));
         }
@@ -246,16 +299,23 @@ impl Journey<'_> {
                 Err(fault) => fault,
             };
             let pause = jittered(UNKNOWN);
-            let lasting = !matches!(fault.class, Class::NotSent | Class::ClusterDown);
+            let lasting = !fault.is_unsent() && fault.class != Class::ClusterDown;
+            let fault = fault.or_before(self.told.take());
             if lasting || Instant::now() + pause >= self.deadline {
                 return Err(fault);
             }
+            self.told = Some(fault);
             tokio::time::sleep(pause).await;
         }
     }
 
     /// Decides whether to go on after a failure; waits before the next step where that is due.
     async fn after(&mut self, node: &Node, fault: Fault) -> Result<(), Fault> {
+        let step = self.step(node, fault).await;
+        step.inspect_err(|fault| self.links.failed(self.slot, fault))
+    }
+
+    async fn step(&mut self, node: &Node, fault: Fault) -> Result<(), Fault> {
         let links = self.links;
         let step = links.topology.learn(&links.pool, node, self.slot, &fault);
         let pause = match step {
@@ -267,10 +327,12 @@ impl Journey<'_> {
                 Duration::ZERO
             }
         };
-        self.hops += u32::from(fault.class != Class::NotSent);
+        self.hops += u32::from(!fault.is_unsent());
+        let fault = fault.or_before(self.told.take());
         if self.hops > HOPS || Instant::now() + pause >= self.deadline {
             return Err(fault);
         }
+        self.told = Some(fault);
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }

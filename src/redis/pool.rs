@@ -41,6 +41,12 @@ struct Lane {
     opening: tokio::sync::Mutex<()>,
 }
 
+/// Has a lane go from the pool, after the last call that works with it, when nothing is connected.
+struct Tidy<'a> {
+    pool: &'a Pool,
+    key: Key,
+}
+
 /// A connection that is in use.
 #[derive(Clone, Debug)]
 struct Live {
@@ -85,7 +91,10 @@ impl Pool {
         node: &Node,
         call: Call<'_>,
     ) -> Result<Value, Fault> {
-        let lane = self.lane(node);
+        let key = (Handle::current().id(), node.clone());
+        // Dropped after the lane is.
+        let tidy = Tidy { pool: self, key };
+        let lane = Arc::clone(self.lanes().entry(tidy.key.clone()).or_default());
         let mut live = match lane.current() {
             Some(live) => live,
             None => self.connect(&lane, node, call).await?,
@@ -111,14 +120,14 @@ impl Pool {
 
     /// Opens a connection that belongs to the caller alone.
     pub(super) async fn own(&self, node: &Node, deadline: Instant) -> Result<Opened, Fault> {
-        self.gates.admit(node, deadline, IfFailing::Wait).await?;
+        self.admit(node, deadline, IfFailing::Wait).await?;
         let opened = self.dialer.open(node, deadline, ()).await;
         self.noted(node, opened)
     }
 
     /// Opens a connection that listens to channels.
     pub(super) async fn listen(&self, node: &Node, deadline: Instant) -> Result<PubSub, Fault> {
-        self.gates.admit(node, deadline, IfFailing::Wait).await?;
+        self.admit(node, deadline, IfFailing::Wait).await?;
         let opened = self.dialer.listen(node, deadline).await;
         self.noted(node, opened)
     }
@@ -139,11 +148,6 @@ impl Pool {
         self.lanes().len()
     }
 
-    fn lane(&self, node: &Node) -> Arc<Lane> {
-        let key = (Handle::current().id(), node.clone());
-        Arc::clone(self.lanes().entry(key).or_default())
-    }
-
     async fn connect(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
@@ -151,14 +155,12 @@ impl Pool {
         call: Call<'_>,
     ) -> Result<Live, Fault> {
         let Ok(_turn) = timeout_at(call.deadline, lane.opening.lock()).await else {
-            return Err(Fault::not_sent(node, "no connection in time"));
+            return Err(Fault::no_time(node));
         };
         if let Some(live) = lane.current() {
             return Ok(live);
         }
-        self.gates
-            .admit(node, call.deadline, call.if_failing)
-            .await?;
+        self.admit(node, call.deadline, call.if_failing).await?;
         let ended = Arc::new(AtomicBool::new(false));
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let guard = Guard {
@@ -175,6 +177,21 @@ impl Pool {
         };
         *lane.lock() = Some(live.clone());
         Ok(live)
+    }
+
+    /// Waits until a connection may be opened. One that could not be in time is not begun: it would say nothing of the
+    /// server.
+    async fn admit(
+        &self,
+        node: &Node,
+        deadline: Instant,
+        if_failing: IfFailing,
+    ) -> Result<(), Fault> {
+        self.gates.admit(node, deadline, if_failing).await?;
+        match Instant::now() < deadline {
+            true => Ok(()),
+            false => Err(Fault::no_time(node)),
+        }
     }
 
     fn noted<T>(&self, node: &Node, opened: Result<T, Fault>) -> Result<T, Fault> {
@@ -217,6 +234,20 @@ impl Lane {
     fn forget(&self, number: u64) {
         self.lock().take_if(|live| live.number == number);
     }
+
+    /// Removes a lane that nobody works with and that has no connection. Whoever works with it holds it.
+    fn tidy(lanes: &mut HashMap<Key, Arc<Self>>, key: &Key) {
+        let is_idle = |lane: &Arc<Self>| Arc::strong_count(lane) == 1 && lane.lock().is_none();
+        if lanes.get(key).is_some_and(is_idle) {
+            lanes.remove(key);
+        }
+    }
+}
+
+impl Drop for Tidy<'_> {
+    fn drop(&mut self) {
+        Lane::tidy(&mut self.pool.lanes(), &self.key);
+    }
 }
 
 impl Drop for Guard {
@@ -230,10 +261,7 @@ impl Drop for Guard {
             return;
         };
         lane.forget(self.number);
-        // Whoever works with the lane holds it; otherwise nothing but this connection kept it here.
-        if Arc::strong_count(lane) == 1 && lane.lock().is_none() {
-            lanes.remove(&self.key);
-        }
+        Lane::tidy(&mut lanes, &self.key);
     }
 }
 

@@ -48,6 +48,10 @@ impl Broker for RedisBroker {
         self.boot.durability
     }
 
+    fn is_whole(&self) -> bool {
+        self.links.is_whole()
+    }
+
     async fn enqueue(&self, call: Arc<EnqueueCall>) -> Reply<Timestamp> {
         check_enqueue(&call).map_err(invalid)?;
         let mut sizes = call.tasks.iter().map(|task| task.frame.len());

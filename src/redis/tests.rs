@@ -2,6 +2,7 @@
 
 mod boot;
 mod cluster;
+mod follow;
 mod sentinel;
 mod servers;
 mod single;

@@ -103,7 +103,7 @@ impl Topology {
     pub(super) fn learn(&self, pool: &Pool, node: &Node, slot: Slot, fault: &Fault) -> Step {
         match self {
             Self::Single(_) => match fault.class {
-                Class::NotSent => Step::Again, // The gate spreads attempts out.
+                Class::NotSent | Class::NoTime => Step::Again, // The gate spreads attempts out.
                 _ => Step::GiveUp,
             },
             Self::Sentinel(sentinels) => sentinels.learn(pool, node, fault),

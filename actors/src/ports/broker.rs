@@ -246,12 +246,18 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
 
     /// Waits until one of `queues` may have something new, for at most `timeout`; returns what woke it, empty at the
     /// timeout. A wake may be spurious, and may be lost with a dropped future: callers also look by themselves now and
-    /// then.
+    /// then. That it returned without an error does not prove that the broker answers.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`]: look again with backoff.
     async fn wait(&self, queues: &[QueueName], timeout: Duration)
     -> Result<Vec<Wake>, BrokerError>;
+
+    /// Returns whether every part of the broker that failed to answer has answered since. A broker of several servers may
+    /// answer for some queues while it is away for others: that is an outage until all of it is back. Costs nothing.
+    fn is_whole(&self) -> bool {
+        true
+    }
 
     /// Wakes somebody else who waits for `queue`, if it has ready tasks: from one who was woken and has no room for them.
     /// A broker whose bells wake everybody has nothing to do.

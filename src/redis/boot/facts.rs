@@ -37,12 +37,20 @@ impl Facts {
     pub(super) async fn gather(links: &Links, node: Node) -> Result<Self, Fault> {
         let info = links.send_to(&node, &redis::cmd("INFO")).await?;
         let info = fields(text(&info).unwrap_or_default());
+        if info.get("loading").is_some_and(|loading| *loading != "0") {
+            // Until it has read its data back, it says of itself what is not so: that it writes no log, for one.
+            return Err(Fault::new(Class::Loading, "the server is loading its data").at(&node));
+        }
         let mut names = redis::cmd("CONFIG");
         names.arg("GET").arg(SETTINGS);
         let settings = match links.send_to(&node, &names).await {
             Ok(answer) => pairs(&answer),
             // Managed servers keep their settings to themselves.
-            Err(fault) if matches!(fault.class, Class::Denied | Class::Invalid) => None,
+            Err(fault)
+                if matches!(fault.class, Class::Denied | Class::Invalid | Class::Strange) =>
+            {
+                None
+            }
             Err(fault) => return Err(fault),
         };
         let before = SystemClock.now();

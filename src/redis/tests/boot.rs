@@ -1,12 +1,15 @@
 //! What is checked before a broker is used.
 
-use celeriac_actors::ports::Durability;
+use celeriac_actors::ids::{ChannelId, QueueName};
+use celeriac_actors::ports::{Broker as _, Durability};
+use celeriac_actors::testkit::conformance::task;
 
-use super::servers::{Server, free_port, installed};
+use super::cluster::enqueue;
+use super::servers::{PATIENCE, Server, free_port, installed, until};
 use crate::redis::boot::{Boot, check};
 use crate::redis::link::{Links, Slot};
 use crate::redis::options::{OpenError, RedisOptions};
-use crate::redis::{acl_rules, examine};
+use crate::redis::{REGISTER_AGAIN, RedisBroker, acl_rules, examine};
 
 const LOGGED: &str = "appendonly yes";
 
@@ -205,4 +208,64 @@ async fn wiped_data_is_noticed_once() {
     assert_eq!(generation.look(&links).await, Ok(true));
     assert_eq!(generation.look(&links).await, Ok(false));
     assert_eq!(generation.look(&links).await, Ok(false));
+}
+
+/// Goal: a server that still reads its data back is away, whatever it says of itself meanwhile: it says that it writes no
+/// log.
+/// Method: restart it with a log of many keys, each of which takes its time.
+#[tokio::test]
+async fn a_server_that_loads_its_data_is_away() {
+    if !installed() {
+        return;
+    }
+    let mut server = Server::start(&format!("{LOGGED}\nenable-debug-command yes")).await;
+    server.cli(&["DEBUG", "POPULATE", "3000", "some", "100"]);
+    server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
+    server.cli(&["BGREWRITEAOF"]);
+    until("the log is rewritten", || {
+        let info = server.cli(&["INFO", "persistence"]);
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    })
+    .await;
+    // Nothing is served until they are there: ten milliseconds each. Between some of them it answers.
+    server.configure("key-load-delay 10000\nloading-process-events-interval-bytes 1024");
+    server.restart().await;
+    let at = options(&format!("{}?timeout=5s", server.url()));
+    let loading = boot(&at).await.unwrap_err();
+    assert!(
+        loading.is_outage() && loading.to_string().contains("loading"),
+        "{loading}"
+    );
+    let links = Links::new(&at).unwrap();
+    let away = links
+        .query(Slot(0), &redis::cmd("GET").arg("k").to_owned())
+        .await;
+    assert!(matches!(&away, Err(error) if error.is_outage()), "{away:?}");
+    server.cli(&["CONFIG", "SET", "key-load-delay", "0"]);
+    let started = tokio::time::Instant::now();
+    loop {
+        match boot(&at).await {
+            Ok(found) => break assert_eq!(found.durability, Durability::CrashSafe),
+            Err(error) => assert!(error.is_outage() && started.elapsed() < PATIENCE, "{error}"),
+        }
+    }
+}
+
+/// Goal: what a process adds that only enqueues is found again after the data was wiped.
+#[tokio::test]
+async fn a_queue_is_registered_again_after_a_while() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(LOGGED).await;
+    let broker = RedisBroker::open(options(&server.url())).unwrap();
+    let (queue, channel) = (QueueName::new("q").unwrap(), ChannelId::random());
+    let call = |number| enqueue(&queue, channel, number, task(u128::from(number)));
+    broker.enqueue(call(1)).await.unwrap();
+    server.cli(&["FLUSHALL"]);
+    for last in broker.registered().values_mut() {
+        *last = last.checked_sub(REGISTER_AGAIN).unwrap();
+    }
+    broker.enqueue(call(2)).await.unwrap();
+    assert_eq!(broker.queues().await.unwrap().len(), 1);
 }

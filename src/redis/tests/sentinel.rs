@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use celeriac_actors::ports::BrokerError;
-use redis::Value;
+use redis::Cmd;
 use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
 
-use super::servers::{Server, installed};
+use super::servers::{self, PATIENCE, Server, installed, told, until};
 use crate::redis::RedisOptions;
 use crate::redis::link::{Links, Slot};
 
@@ -30,7 +33,7 @@ impl Group {
             .cli(&["INFO", "replication"])
             .contains("state=online")
         {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
         let mut sentinels = Vec::new();
         for _ in 0..2 {
@@ -54,7 +57,7 @@ impl Group {
             sentinels,
         };
         while !group.knows_replica() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
         group
     }
@@ -92,20 +95,13 @@ fn ask(sentinel: &Server, words: &[&str]) -> String {
     sentinel.cli(&words)
 }
 
-async fn set(links: &Links, value: i64) -> Result<Value, BrokerError> {
-    let command = redis::cmd("SET").arg("key").arg(value).to_owned();
-    links.query(ANY, &command).await
+fn setting(value: i64) -> Cmd {
+    redis::cmd("SET").arg("key").arg(value).to_owned()
 }
 
-/// Sets until it works, at most 15 seconds long.
+/// Sets until it works.
 async fn insist(links: &Links, value: i64) {
-    let started = tokio::time::Instant::now();
-    loop {
-        match set(links, value).await {
-            Ok(_) => return,
-            Err(error) => assert!(started.elapsed() < Duration::from_secs(15), "{error}"),
-        }
-    }
+    servers::insist(links, ANY, &setting(value)).await;
 }
 
 #[tokio::test]
@@ -137,14 +133,16 @@ async fn a_frozen_master_is_succeeded() {
     let links = group.links("main");
     insist(&links, 1).await;
     group.master.signal(Signal::STOP);
-    let late = set(&links, 2).await.unwrap_err().to_string();
-    assert!(late.contains("unknown"), "{late}");
+    // The first call hangs with it, unless the sentinels were faster.
+    if let Err(late) = links.query(ANY, &setting(2)).await {
+        assert!(late.to_string().contains("unknown"), "{late}");
+    }
     insist(&links, 3).await;
     assert_eq!(group.replica.cli(&["GET", "key"]), "3");
     group.master.signal(Signal::CONT);
     for value in 4..20 {
         insist(&links, value).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(group.replica.cli(&["GET", "key"]), "19");
 }
@@ -158,19 +156,24 @@ async fn a_demoted_master_is_left() {
     let group = Group::start().await;
     let links = group.links("main");
     insist(&links, 1).await;
-    assert_eq!(
-        ask(&group.sentinels[0], &["SENTINEL", "FAILOVER", "main"]),
-        "OK"
-    );
-    for value in 2..200 {
+    until("a sentinel begins a failover", || {
+        ask(&group.sentinels[0], &["SENTINEL", "FAILOVER", "main"]) == "OK"
+    })
+    .await;
+    let mut value = 2;
+    let succeeded = || {
+        let role = |server: &Server| server.cli(&["ROLE"]);
+        role(&group.replica).starts_with("master") && role(&group.master).starts_with("slave")
+    };
+    let started = Instant::now();
+    while !succeeded() {
+        assert!(started.elapsed() < PATIENCE, "no failover");
         insist(&links, value).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if group.replica.cli(&["ROLE"]).starts_with("master") && value > 100 {
-            break;
-        }
+        value += 1;
+        sleep(Duration::from_millis(20)).await;
     }
-    insist(&links, 200).await;
-    assert_eq!(group.replica.cli(&["GET", "key"]), "200");
+    insist(&links, value).await;
+    assert_eq!(group.replica.cli(&["GET", "key"]), value.to_string());
 }
 
 #[tokio::test]
@@ -179,6 +182,52 @@ async fn an_unknown_name_is_told() {
         return;
     }
     let group = Group::start().await;
-    let wrong = set(&group.links("mian"), 1).await.unwrap_err().to_string();
+    let words = "knows no master \"mian\"";
+    let wrong = told(&group.links("mian"), ANY, &setting(1), words).await;
+    // Nobody listens where the first one should be.
+    assert!(wrong.contains("127.0.0.1:1: "), "{wrong}");
+}
+
+/// Goal: what a sentinel said is told, although there was no time to ask it again, nor for others to answer at all.
+/// Method: one that answers a single time, and one that never does.
+#[tokio::test]
+async fn what_a_sentinel_said_counts_for_more_than_that_time_ran_out() {
+    let once = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let never = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let url = format!(
+        "redis+sentinel://127.0.0.1:{},127.0.0.1:{}/mian?timeout=2s",
+        port(&once),
+        port(&never)
+    );
+    let links = Links::new(&RedisOptions::new(&url).unwrap()).unwrap();
+    let command = setting(1);
+    let asked = links.query(ANY, &command);
+    let answered = async {
+        let (socket, _) = once.accept().await.unwrap();
+        let mut lines = BufReader::new(socket);
+        loop {
+            let mut line = String::new();
+            lines.read_line(&mut line).await.unwrap();
+            let answer: &[u8] = match line.trim_end() {
+                "SETNAME" => b"+OK\r\n",
+                "ID" => b":7\r\n",
+                "mian" => b"*-1\r\n",
+                _ => continue,
+            };
+            lines.get_mut().write_all(answer).await.unwrap();
+            if answer.starts_with(b"*") {
+                return lines;
+            }
+        }
+    };
+    let (outcome, _open) = tokio::join!(asked, answered);
+    let wrong = outcome.unwrap_err();
+    assert!(matches!(wrong, BrokerError::Away(_)), "{wrong:?}");
+    let wrong = wrong.to_string();
     assert!(wrong.contains("knows no master \"mian\""), "{wrong}");
+    assert!(
+        wrong.contains(&port(&never).to_string()) && wrong.contains("nothing was sent"),
+        "{wrong}"
+    );
 }

@@ -4,9 +4,14 @@ use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use redis::{Cmd, Value};
 use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::redis::link::{Links, Slot};
 
 /// A server of its own.
 pub(super) struct Server {
@@ -29,9 +34,53 @@ pub(super) fn installed() -> bool {
     found
 }
 
+/// How long anything may take on a machine that is busy with other things.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so.
+pub(super) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Sends a command until it is answered.
+pub(super) async fn insist(links: &Links, slot: Slot, command: &Cmd) -> Value {
+    let started = Instant::now();
+    loop {
+        match links.query(slot, command).await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+        }
+    }
+}
+
+/// Sends a command that must not succeed until the error has certain words.
+pub(super) async fn told(links: &Links, slot: Slot, command: &Cmd, words: &str) -> String {
+    let started = Instant::now();
+    loop {
+        let error = links.query(slot, command).await.unwrap_err().to_string();
+        if error.contains(words) {
+            return error;
+        }
+        assert!(started.elapsed() < PATIENCE, "{error} without {words:?}");
+    }
+}
+
+/// Returns a port that nobody listens on now, below those that the kernel gives to clients: one of them could get the
+/// port of a server that is to come back, and keep it.
 pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let next = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 8_000 + (std::process::id().wrapping_mul(577) + next) % 8_000;
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Server {
@@ -78,6 +127,11 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Has the server started with further lines of configuration from its next start on.
+    pub(super) fn configure(&mut self, lines: &str) {
+        writeln!(self.config, "{lines}").unwrap();
+    }
+
     /// Starts the server again, with the same port and directory.
     pub(super) async fn restart(&mut self) {
         self.kill();
@@ -89,13 +143,13 @@ impl Server {
             .stderr(Stdio::null())
             .spawn();
         self.child = Some(child.unwrap());
-        for _ in 0..500 {
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{} did not start on {}", self.program, self.port);
+        let address = ("127.0.0.1", self.port);
+        let listens = || std::net::TcpStream::connect(address).is_ok();
+        until(
+            &format!("{} listens on {}", self.program, self.port),
+            listens,
+        )
+        .await;
     }
 
     /// Ends the server at once, as SIGKILL does.

@@ -105,7 +105,7 @@ impl Cluster {
             }
             (Class::Ask, Some(to)) => Step::Ask(to),
             (Class::TryAgain, _) => Step::Pause(PAUSE),
-            (Class::NotSent, _) => {
+            (Class::NotSent | Class::NoTime, _) => {
                 self.doubt();
                 Step::Pause(PAUSE / 4) // The gate spreads attempts out.
             }

@@ -110,6 +110,7 @@ impl Sentinels {
         let doubted = matches!(
             fault.class,
             Class::NotSent
+                | Class::NoTime
                 | Class::Late
                 | Class::Dropped
                 | Class::Garbled
@@ -122,7 +123,9 @@ impl Sentinels {
             known.suspect = known.master.take();
         }
         match fault.class {
-            Class::NotSent | Class::ReadOnly | Class::MasterDown => Step::Pause(PAUSE),
+            Class::NotSent | Class::NoTime | Class::ReadOnly | Class::MasterDown => {
+                Step::Pause(PAUSE)
+            }
             _ => Step::GiveUp,
         }
     }
@@ -135,7 +138,7 @@ impl Sentinels {
             .collect();
         let mut until = deadline;
         let mut named = None;
-        let mut why = nowhere("no sentinel answered");
+        let mut failed = Vec::new();
         while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
             match answer {
                 Ok(master) if Some(&master) != suspect => return Ok(master),
@@ -143,10 +146,11 @@ impl Sentinels {
                     until = until.min(Instant::now() + SECOND_OPINION);
                     named = Some(master);
                 }
-                Err(fault) => why = fault,
+                Err(fault) => failed.push(fault),
             }
         }
-        named.ok_or(why)
+        // What one of them said counts for more than that others could not be reached, or not in time.
+        named.ok_or_else(|| Fault::all(failed).unwrap_or_else(|| nowhere("no sentinel answered")))
     }
 
     async fn ask_one(&self, sentinel: &Node, deadline: Instant) -> Result<Node, Fault> {
@@ -162,7 +166,7 @@ impl Sentinels {
         };
         let unknown = || {
             let why = format!("sentinel {sentinel} knows no master {:?}", self.name);
-            nowhere(why)
+            Fault::new(Class::Unnamed, why)
         };
         match answer {
             Ok(Value::Array(address)) => match address.as_slice() {
