@@ -331,7 +331,10 @@ mod tests {
         let mut sweeps = Sweeps::default();
         let mut sweep = |at| sweeps.holds_back(s(at), Some(s(1)));
         let held_back: Vec<bool> = (1..=8).map(|turn| sweep(10 * turn)).collect();
-        assert_eq!(held_back, [true, true, true, true, true, false, false, false]);
+        assert_eq!(
+            held_back,
+            [true, true, true, true, true, false, false, false]
+        );
         // One in time, and gaps count anew.
         assert!(!sweeps.holds_back(s(80), Some(s(1))));
         assert!(sweeps.holds_back(s(90), Some(s(1))));

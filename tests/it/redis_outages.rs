@@ -129,6 +129,40 @@ async fn a_log_synced_always_loses_nothing() {
     works.stop().await;
 }
 
+/// Goal: outages in a row, each shorter than half a lease, take no lease from anybody.
+/// Method: jobs longer than all of it, and a server that is there only for moments.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_outages_in_a_row_close_nobody() {
+    let mut server = RedisServer::start(ServerOptions {
+        persistence: Persistence::AofAlways,
+        ..ServerOptions::default()
+    });
+    let works = Works::start(&server.url(), 2 * LEASE).await;
+    let client = client(&server.url(), Duration::from_secs(20));
+    let jobs: Vec<Job> = (0..10).map(|number| Job { number, ms: 20_000 }).collect();
+    add(&client, &jobs).await.unwrap();
+    eventually("all jobs run", async || {
+        (works.runs.all().len() == 10).then_some(())
+    })
+    .await;
+    for round in 1..=5 {
+        server.kill();
+        tokio::time::sleep(LEASE * 9 / 10).await;
+        server.restart();
+        eventually("the outage is over", async || {
+            (works.log.count("INFO is back") >= round).then_some(())
+        })
+        .await;
+        tokio::time::sleep(LEASE / 2).await;
+    }
+    works.all_end(0..10).await;
+    let counted = settled(&*works.broker).await;
+    assert_eq!((counted.enqueued, counted.succeeded), (10, 10));
+    assert_eq!((counted.stale, counted.rescued), (0, 0));
+    assert_eq!(works.runs.doubled(), Vec::<u64>::new());
+    works.stop().await;
+}
+
 /// Goal: at AOF everysec on a slow disk, what is lost was acknowledged within the last two seconds; what runs twice was
 /// at work or had just ended; producers and consumers go on without a word.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
