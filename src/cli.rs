@@ -16,6 +16,7 @@ mod init;
 mod migrate;
 mod output;
 mod queues;
+mod results;
 mod rights;
 mod run;
 mod search;

@@ -10,6 +10,8 @@ mod cli_enqueue;
 mod cli_init;
 mod cli_look;
 mod cli_migrate;
+#[cfg(feature = "redis")]
+mod cli_results;
 mod cli_rights;
 mod cli_support;
 mod crash;
