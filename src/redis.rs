@@ -13,6 +13,7 @@ mod board;
 mod boot;
 mod decode;
 mod dial;
+mod dropped;
 mod elsewhere;
 mod encode;
 mod fault;
@@ -41,7 +42,6 @@ mod url;
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
@@ -51,6 +51,7 @@ use redis::{Cmd, Value};
 use self::bells::Listener;
 use self::board::Board;
 use self::boot::Boot;
+use self::dropped::Dropped;
 use self::elsewhere::Elsewhere;
 use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
@@ -78,7 +79,7 @@ pub struct RedisBroker {
     channels: Arc<Channels>,
     /// The queues that the registry has heard of, and when that was last made sure.
     registered: Mutex<HashSet<QueueName>>,
-    dropped_results: AtomicU64,
+    dropped: Dropped,
     renewals: Together<Leases, Vec<IncarnationId>>,
     sweeps: Together<String, sweep::Step>,
     /// Where results are kept, if not with the tasks.
@@ -134,7 +135,7 @@ impl RedisBroker {
             board,
             channels,
             registered: Mutex::default(),
-            dropped_results: AtomicU64::new(0),
+            dropped: Dropped::new(options.log.clone()),
             renewals: Together::default(),
             sweeps: Together::default(),
             elsewhere,
@@ -157,7 +158,7 @@ impl RedisBroker {
     /// Returns how many results lost their bodies because the server's memory was at its limit.
     #[must_use]
     pub fn dropped_results(&self) -> u64 {
-        self.dropped_results.load(Ordering::Relaxed)
+        self.dropped.total()
     }
 
     /// Calls a script on a queue's keys.

@@ -1,7 +1,6 @@
 //! The port, method by method: a script, a command, or a wait.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -112,8 +111,7 @@ impl Broker for RedisBroker {
         };
         let command = encode::exchange(&self.keys, &call, kept);
         let reply = self.run(&EXCHANGE, &call.queue, &command).await?;
-        self.dropped_results
-            .fetch_add(bodies as u64, Ordering::Relaxed);
+        self.dropped.add(bodies as u64);
         if call
             .settlements
             .iter()

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac::redis::{RedisBroker, RedisOptions};
 use celeriac_actors::ids::ChannelId;
 use celeriac_actors::lease::{FinalRecord, Outcome};
 use celeriac_actors::ports::{Broker, BrokerError, EnqueueCall, EnqueueKind, NewTask, When};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::testkit::conformance::{Consumer, frame, outcome, run};
 
+use slog::{Logger, o};
+
 use crate::redis_server::{RedisServer, ServerOptions};
-use crate::redis_shared::open_as;
-use crate::redis_works::{incarnation, queue, status};
+use crate::redis_works::{Log, incarnation, queue, status};
 
 const BATCH: u128 = 20;
 
@@ -50,7 +52,11 @@ fn a_full_server_refuses_new_tasks_and_works_off_the_rest() {
         ..ServerOptions::default()
     });
     run(async {
-        let redis = Arc::new(open_as(&server.url(), "w1"));
+        let log = Log::default();
+        let options = RedisOptions::new(&server.url()).unwrap();
+        let options = options.worker("w1".parse().unwrap());
+        let options = options.log(Logger::root(log.clone(), o!()));
+        let redis = Arc::new(RedisBroker::open(options).unwrap());
         let broker: Arc<dyn Broker> = redis.clone();
         let mut added = 0;
         let refusal = loop {
@@ -93,6 +99,12 @@ fn a_full_server_refuses_new_tasks_and_works_off_the_rest() {
         let number = 1;
         assert_eq!(consumer.settle(1, succeed(number)).await, [0; 0]);
         assert_eq!(redis.dropped_results(), 1);
+        assert_eq!(
+            log.count("WARN results are dropped"),
+            1,
+            "{:?}",
+            log.lines()
+        );
         let id = outcome::record(number, TaskState::Succeeded).id;
         let kept = broker.result(&queue(), id).await.unwrap().unwrap();
         assert_eq!((kept.state, kept.body.len()), (TaskState::Succeeded, 0));
