@@ -11,7 +11,7 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::{Policy, ResultLimits};
-use celeriac_actors::ports::Broker;
+use celeriac_actors::ports::{Broker, Spool};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
 use slog::{Logger, error, info, warn};
@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
     /// How many attempts run at once; 16 for each core by default.
     #[arg(long, value_name = "N")]
     concurrency: Option<String>,
-    /// End with 0 when nothing is ready, active, due for retry or unsettled.
+    /// End with 0 when nothing is ready, active, due for retry, unsettled or spooled.
     #[arg(long)]
     burst: bool,
     /// Know the demo tasks (`demo.echo`, `demo.checksum`, ...) as well.
@@ -132,10 +132,12 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         Ok(store) => options.store = Some(Arc::new(store)),
         Err(failure) => return Err(failure),
     }
+    let burst = args.burst.then(|| Burst {
+        broker: Arc::clone(&broker),
+        spool: options.spool.clone(),
+        consumed: config.consume.clone(),
+    });
     let runtime = Runtime::start(app, options).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let burst = args
-        .burst
-        .then(|| (Arc::clone(&broker), config.consume.clone()));
     clockwork.block_on(async {
         info!(log, "runs"; "worker" => %runtime.worker(), "concurrency" => config.concurrency,
             "durability" => broker.durability().as_str(), "broker" => %config.broker);
@@ -199,16 +201,34 @@ async fn live(
     }
 }
 
-/// The broker to ask whether everything is done, and the queues that are drained here.
-type Burst = (Arc<dyn Broker>, Vec<QueueName>);
+/// Whom to ask whether everything is done.
+struct Burst {
+    broker: Arc<dyn Broker>,
+    spool: Option<Arc<dyn Spool>>,
+    /// The queues that are drained here.
+    consumed: Vec<QueueName>,
+}
 
-/// Completes when nothing is ready, active, due for retry or unsettled; never without `--burst`.
+/// Completes when nothing is ready, active, due for retry or unsettled, nor on its way from the spool; never without
+/// `--burst`.
 async fn until_done(burst: Option<Burst>) {
-    let Some((broker, consumed)) = burst else {
+    let Some(Burst {
+        broker,
+        spool,
+        consumed,
+    }) = burst
+    else {
         return std::future::pending().await;
     };
+    // One that cannot be read relays nothing either: the daemon says so, and does not wait for it.
+    let holds = |spool: &Arc<dyn Spool>, queue| spool.holds(queue).unwrap_or(false);
     loop {
         tokio::time::sleep(BURST_LOOK).await;
+        // Before the broker: what has left the spool is there.
+        let spool = spool.as_ref();
+        if spool.is_some_and(|spool| consumed.iter().any(|queue| holds(spool, queue))) {
+            continue;
+        }
         let queues = match broker.queues().await {
             Ok(queues) => queues,
             Err(error) if error.is_outage() => continue,
