@@ -4,6 +4,7 @@
 mod redis;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,11 +197,16 @@ impl Session {
         let Some(path) = &self.config.spool else {
             return Ok(None);
         };
-        let options = SpoolOptions::new(path)
-            .bounded(self.config.spool_max)
-            .log(self.log.clone());
+        let options = self.spool_options(path);
         let spool = SqliteSpool::open(options, Arc::clone(broker)).map_err(spool_failure)?;
         Ok(Some(Arc::new(spool)))
+    }
+
+    /// Returns what the spool at `path` is opened with.
+    pub(crate) fn spool_options(&self, path: &Path) -> SpoolOptions {
+        SpoolOptions::new(path)
+            .bounded(self.config.spool_max)
+            .log(self.log.clone())
     }
 
     fn producer_options(&self, spool: Option<Arc<dyn Spool>>) -> ProducerOptions {

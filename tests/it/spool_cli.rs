@@ -147,3 +147,146 @@ fn errors_say_what_is_certain() {
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(last["may_have_been_accepted"], false, "{text}");
 }
+
+/// Goal: what the broker rejected for good can be seen, put back once the reason is mended, and dropped.
+#[test]
+fn what_the_broker_rejected_is_looked_after() {
+    let mut server = RedisServer::start(ServerOptions::default());
+    let (place, url) = (Place::new(), server.url());
+    let configure = |max_frame: &str| {
+        let config = format!(
+            "spool = \"spool.db\"\nbroker = \"{}\"\nmax_frame = \"{max_frame}\"\n",
+            url
+        );
+        std::fs::write(place.path().join("celeriac.toml"), config).unwrap();
+    };
+    configure("1MiB");
+    assert_eq!(code(&place.run(&["spool", "rejected", "list"])), 0);
+    let nothing = place.lines(&["spool", "rejected", "list", "--json"]);
+    assert!(nothing.is_empty(), "{nothing:?}");
+    // Digits that do not compress below a few KiB.
+    let mut seed = 1_u64;
+    let mut digits = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        seed.to_string()
+    };
+    let large: String = (0..1_000).map(|_| digits()).collect();
+    server.kill();
+    for (value, count) in [(json!(large), "2"), (json!("small"), "1")] {
+        let args = json!({ "value": value }).to_string();
+        let output = place.run(&["enqueue", "demo.echo", "--args", &args, "--count", count]);
+        assert_eq!(code(&output), 0, "{}", said(&output));
+    }
+    server.restart();
+    configure("2KiB");
+    let relaying = echo(&place, 7);
+    assert_eq!(code(&relaying), 0, "{}", said(&relaying));
+    place.until("what fits is relayed, and the rest put aside", || {
+        drop(echo(&place, 8));
+        let spool = place.json(&["spool", "status", "--json"]);
+        spool["rejected"] == 2 && spool["tasks"] == 0
+    });
+    let doctor = String::from_utf8(place.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("celeriac spool rejected list"), "{doctor}");
+
+    let list = || -> Vec<Value> {
+        let lines = place.lines(&["spool", "rejected", "list", "--json"]);
+        lines
+            .iter()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect()
+    };
+    let rejected = list();
+    assert_eq!(rejected.len(), 2, "{rejected:?}");
+    assert_eq!(rejected[0]["task"], "demo.echo");
+    assert!(
+        rejected[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("allowed are 2048"),
+        "{rejected:?}"
+    );
+    let table = place.lines(&["spool", "rejected", "list"]);
+    assert!(table[1].contains("demo.echo"), "{table:?}");
+    let numbers: Vec<String> = rejected
+        .iter()
+        .map(|task| task["number"].to_string())
+        .collect();
+    let shown = place.json(&["spool", "rejected", "show", &numbers[0], "--json"]);
+    assert_eq!(shown["args"]["value"], large.as_str());
+
+    // Put back before the reason is mended, it is rejected once more.
+    let back = place.lines(&["spool", "rejected", "retry", &numbers[0]]);
+    assert!(back[0].contains("put back 1 task"), "{back:?}");
+    place.until("it is rejected again", || {
+        drop(echo(&place, 9));
+        list().len() == 2
+    });
+    let unknown = place.run(&["spool", "rejected", "show", &numbers[0]]);
+    assert_eq!(code(&unknown), 64, "it has another number now");
+    assert_eq!(
+        code(&place.run(&["spool", "rejected", "drop", &numbers[1]])),
+        64,
+        "nobody said yes"
+    );
+    let dropped = place.lines(&["spool", "rejected", "drop", &numbers[1], "--yes"]);
+    assert_eq!(dropped, ["dropped 1 task"]);
+    assert_eq!(
+        code(&place.run(&["spool", "rejected", "drop", &numbers[1], "--yes"])),
+        64
+    );
+
+    configure("1MiB");
+    place.lines(&["spool", "rejected", "retry", "--all"]);
+    assert!(list().is_empty());
+    let _daemon = place.daemon(&[]);
+    place.until("all of them have run", || {
+        let status = place.json(&["status", "--json"]);
+        let default = default_of(&status);
+        status["spool"]["tasks"] == 0
+            && default["held"] == 0
+            && default["counters"]["enqueued"] == default["counters"]["succeeded"]
+    });
+    assert!(list().is_empty());
+}
+
+#[test]
+fn without_a_spool_its_commands_say_how_to_have_one() {
+    let place = Place::new();
+    for command in [&["spool", "status"][..], &["spool", "rejected", "list"]] {
+        let output = place.run(command);
+        assert_eq!(code(&output), 64);
+        assert!(
+            said(&output).contains("in the configuration names one"),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+/// Goal: a burst does not end before what the spool holds has been relayed, and run.
+#[test]
+fn a_burst_runs_what_the_spool_holds() {
+    let mut server = RedisServer::start(ServerOptions::default());
+    let place = place(Some(&server.url()));
+    server.kill();
+    let many = [
+        "enqueue",
+        "demo.echo",
+        "--args",
+        "{\"value\":1}",
+        "--count",
+        "900",
+    ];
+    assert_eq!(code(&place.run(&many)), 0);
+    server.restart();
+    let burst = place.run(&["run", "--demo", "--burst"]);
+    assert_eq!(code(&burst), 0, "{}", said(&burst));
+    let status = place.json(&["status", "--json"]);
+    assert_eq!(status["spool"]["tasks"], 0, "{status}");
+    assert_eq!(
+        default_of(&status)["counters"]["succeeded"],
+        900,
+        "{status}"
+    );
+}

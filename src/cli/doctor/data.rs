@@ -150,7 +150,7 @@ pub(super) fn spool(session: &Session) -> Option<Finding> {
         Err(_) => Finding::failure(Blame::Data, "spool", text)
             .advise("`spool` names a file on a local disk that this user may write"),
         Ok(status) if status.rejected > 0 => Finding::warning("spool", text).advise(
-            "its table `rejected` has them with the reasons: `sqlite3 FILE 'select seq, queue, reason from rejected'`",
+            "`celeriac spool rejected list` has them with the reasons; mend those and `retry` them, or `drop` them",
         ),
         Ok(status) if status.tasks > 0 => Finding::warning("spool", text)
             .advise("`celeriac run` or `celeriac enqueue` with this spool relays it when the broker is there"),
