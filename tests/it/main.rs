@@ -56,6 +56,8 @@ mod redis_works;
 mod spool;
 #[cfg(feature = "redis")]
 mod spool_cli;
+#[cfg(feature = "redis")]
+mod spool_rejected;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;
