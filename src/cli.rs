@@ -16,6 +16,7 @@ mod init;
 mod migrate;
 mod output;
 mod queues;
+mod results;
 mod rights;
 mod run;
 mod search;
@@ -102,6 +103,9 @@ enum Command {
     Queues,
     /// Run tasks until told to stop.
     Run(run::RunArgs),
+    /// Look after the spool: what waits there, and what the broker rejected.
+    #[command(subcommand)]
+    Spool(spool::SpoolCommand),
     /// Show broker, queues, workers and what runs.
     Status,
     /// Look at one task.
@@ -196,6 +200,7 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
         Command::Migrate(args) => migrate::run(&args, &global, &app),
         Command::Queues => queues::run(&global, &app),
         Command::Run(args) => run::run(&args, global, app),
+        Command::Spool(command) => spool::run(&command, &global, &app),
         Command::Status => status::run(&global, &app),
         Command::Task(command) => task::run(&command, &global, &app),
         Command::Tasks(args) => tasks::run(&args, &global, &app),

@@ -13,6 +13,7 @@ mod board;
 mod boot;
 mod decode;
 mod dial;
+mod dropped;
 mod elsewhere;
 mod encode;
 mod fault;
@@ -41,7 +42,6 @@ mod url;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ use tokio::time::Instant;
 use self::bells::Listener;
 use self::board::Board;
 use self::boot::Boot;
+use self::dropped::Dropped;
 use self::elsewhere::Elsewhere;
 use self::hub::{Channels, Hub};
 use self::keys::{Keys, slot};
@@ -84,7 +85,7 @@ pub struct RedisBroker {
     channels: Arc<Channels>,
     /// The queues that the registry has heard of, and when that was last made sure.
     registered: Mutex<HashMap<QueueName, Instant>>,
-    dropped_results: AtomicU64,
+    dropped: Dropped,
     renewals: Together<Leases, Vec<IncarnationId>>,
     sweeps: Together<String, sweep::Step>,
     /// Where results are kept, if not with the tasks.
@@ -140,7 +141,7 @@ impl RedisBroker {
             board,
             channels,
             registered: Mutex::default(),
-            dropped_results: AtomicU64::new(0),
+            dropped: Dropped::new(options.log.clone()),
             renewals: Together::default(),
             sweeps: Together::default(),
             elsewhere,
@@ -163,7 +164,7 @@ impl RedisBroker {
     /// Returns how many results lost their bodies because the server's memory was at its limit.
     #[must_use]
     pub fn dropped_results(&self) -> u64 {
-        self.dropped_results.load(Ordering::Relaxed)
+        self.dropped.total()
     }
 
     /// Calls a script on a queue's keys.

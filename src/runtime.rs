@@ -3,6 +3,8 @@
 //! `start -> (quiet, drain) -> stop`. The tree lives on a thread of its own, inside an actix system; whoever starts it
 //! may be synchronous code, another actix system or any tokio runtime, and steers it through [`Runtime`].
 
+mod leaving;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,8 +32,7 @@ use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
-/// How long the tree may take to give everything back once the grace period is over.
-const GIVE_BACK: Duration = Duration::from_secs(2);
+use self::leaving::leave;
 
 /// Everything a runtime is made of.
 #[derive(Clone)]
@@ -340,6 +341,9 @@ impl Runtime {
 
     /// Stops fetching, lets what runs finish for at most `grace`, gives the rest back uncounted, and ends the tree.
     ///
+    /// Takes at most seven seconds longer than `grace`, three while the broker is away. What such a broker cannot be told
+    /// is logged and left to it: when the lease is over, other workers run those tasks again.
+    ///
     /// # Cancel safety
     /// Dropping the future does not take the order back.
     pub async fn stop(&self, grace: Duration) -> Exit {
@@ -383,17 +387,17 @@ impl Stage {
             mut orders,
             exit,
         } = self;
+        let (lease, log) = (options.lease, parts.environment.log.clone());
         let ended = actix_rt::System::new().block_on(async move {
             let tree = Arc::new(Tree::start(options, parts));
             if started.send(Arc::clone(&tree)).is_err() {
                 return Exit::Stopped;
             }
             tokio::select! {
-                order = orders.recv() => obey(order, &tree).await,
+                order = orders.recv() => obey(order, &tree, (lease, &log)).await,
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
-                    tree.give_back(GIVE_BACK).await;
-                    tree.stop().await;
+                    leave(&tree, (lease, &log)).await;
                     Exit::Recycle
                 }
             }
@@ -402,7 +406,7 @@ impl Stage {
     }
 }
 
-async fn obey(order: Option<Order>, tree: &Tree) -> Exit {
+async fn obey(order: Option<Order>, tree: &Tree, told: (Duration, &Logger)) -> Exit {
     if let Some(Order::Stop { grace, now }) = order {
         tokio::select! {
             () = tree.drain() => {}
@@ -410,8 +414,7 @@ async fn obey(order: Option<Order>, tree: &Tree) -> Exit {
             () = now.notified() => {}
         }
     }
-    tree.give_back(GIVE_BACK).await;
-    tree.stop().await;
+    leave(tree, told).await;
     Exit::Stopped
 }
 

@@ -28,6 +28,7 @@ mod lock;
 #[cfg(test)]
 mod model;
 mod options;
+mod rejected;
 mod relay;
 mod scribe;
 
@@ -49,6 +50,7 @@ use self::relay::Relay;
 use self::scribe::{Scribe, failed};
 
 pub use self::options::{OpenError, SpoolOptions, SpoolStatus};
+pub use self::rejected::{PutBack, Rejected};
 
 /// How often somebody who waits for the spool to be empty looks.
 const LOOK: Duration = Duration::from_millis(20);

@@ -160,6 +160,12 @@ impl Board {
         tables.any(|table| table.is_orphaned())
     }
 
+    /// Returns how many deliveries the broker may still have in the name of this process.
+    pub(crate) fn unsettled(&self) -> usize {
+        let tables = self.gauges().into_iter().flat_map(|gauge| gauge.tables());
+        tables.map(|table| table.unsettled()).sum()
+    }
+
     /// Forgets a retired thread that holds nothing any more.
     pub(crate) fn forget(&self, gauge: &Arc<LaneGauge>) {
         lock(&self.gauges).retain(|other| !Arc::ptr_eq(other, gauge));

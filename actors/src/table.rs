@@ -212,6 +212,17 @@ impl AttemptTable {
         (held.entries.len() - held.running, held.running)
     }
 
+    /// Returns how many deliveries the broker may still have in the name of this incarnation: those that are held, and
+    /// those whose end it has not been told, or not for certain.
+    pub(crate) fn unsettled(&self) -> usize {
+        let held = self.lock();
+        let told = held
+            .outstanding
+            .as_ref()
+            .map_or(0, |call| call.settlements.len());
+        held.entries.len() + held.finished.len() + held.owed.len() + told
+    }
+
     pub(crate) fn place(&self, tag: u64) -> Place {
         Place {
             queue: self.queue.clone(),

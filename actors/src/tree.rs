@@ -218,6 +218,13 @@ impl Tree {
         crate::activity::of(&self.board)
     }
 
+    /// Returns how many deliveries the broker may still have in the name of this process: those that run or wait for
+    /// that, and those that have ended without its word that it knows. An upper bound.
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.board.unsettled()
+    }
+
     /// Stops fetching, gives back what is not started, and waits until everything that runs has ended.
     ///
     /// # Cancel safety

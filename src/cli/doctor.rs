@@ -10,10 +10,11 @@ mod sample;
 
 use std::sync::Arc;
 
-use celeriac_actors::ports::Broker;
+use celeriac_actors::ports::{Broker, QueueStatus};
 use clap::Args;
 
 use self::finding::{Blame, Finding, Verdict};
+use self::sample::OWN_QUEUE;
 use super::Global;
 use super::exit::{Exit, Failure};
 use super::output;
@@ -27,6 +28,11 @@ pub(crate) struct DoctorArgs {
     /// Also send a task through and time each hop.
     #[arg(long)]
     task: bool,
+}
+
+/// Returns whether a queue is nothing but what `doctor --task` left behind: nobody else puts tasks there.
+pub(super) fn is_trace(queue: &QueueStatus) -> bool {
+    queue.queue.as_str() == OWN_QUEUE && queue.held() == 0
 }
 
 /// Prints findings as they come, and remembers the worst.
@@ -83,10 +89,12 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, app: &App) -> Result<Exit,
     let Ok(config) = loaded.into_result() else {
         return Ok(round.end());
     };
-    let session = Session::new(config, notes, global.json);
+    let mut session = Session::new(config, notes, global.json);
+    session.complains = false;
     round.note(place::check(&session));
     Session::block_on(async {
         let broker = data::broker(&session, &mut round).await;
+        round.note(data::results(&session));
         let store = data::store(&session, &mut round).await;
         round.note(data::spool(&session));
         let newest = data::newest(broker.as_ref(), store.as_ref()).await;

@@ -1,6 +1,7 @@
 //! `celeriac enqueue`: adds tasks, one kind or a whole input of lines, and waits for their ends when asked to.
 
 mod blame;
+mod chunks;
 mod lines;
 mod order;
 mod sender;
@@ -340,7 +341,7 @@ impl Work<'_> {
             let broker = std::sync::Arc::clone(client.broker());
             // What is spooled runs when the broker is back, so that is waited for, too.
             let patience = client.producer().spool().is_none().then_some(PATIENCE);
-            Waiting::start(broker, limits, patience)
+            Waiting::start(broker, self.session.keeper(), limits, patience)
         })
     }
 

@@ -7,6 +7,7 @@ use celeriac_actors::ports::{Broker, BrokerError, Counters, QueueStatus};
 use celeriac_actors::time::{Clock, Timestamp};
 use serde_json::{Value, json};
 
+use super::doctor;
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use super::{Global, output, text};
@@ -32,12 +33,14 @@ pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Reads every queue the broker has heard of, and those that are configured and have not been used yet.
+/// Reads every queue the broker has heard of, but for a trace of the doctor's, and those that are configured and have not
+/// been used yet.
 pub(super) async fn read(
     broker: &dyn Broker,
     config: &Config,
 ) -> Result<Vec<QueueStatus>, BrokerError> {
-    let used = broker.queues().await?;
+    let mut used = broker.queues().await?;
+    used.retain(|queue| !doctor::is_trace(queue));
     let configured = config
         .queues
         .keys()

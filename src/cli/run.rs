@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::backoff::Backoff;
-use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::ids::QueueName;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::{Policy, ResultLimits};
-use celeriac_actors::ports::Broker;
+use celeriac_actors::ports::{Broker, Spool};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
-use futures_util::FutureExt;
 use slog::{Logger, error, info, warn};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+mod opening;
+mod signals;
+
+use self::opening::open_patiently;
+use self::signals::Signals;
 use super::Global;
 use super::demo_tasks;
 use super::exit::{Exit, Failure};
@@ -26,9 +29,6 @@ use crate::app::App;
 use crate::config::{Config, StoreTarget, TaskOverride};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
-
-/// How long after a signal another one still counts as the same.
-const ECHO: Duration = Duration::from_millis(50);
 
 /// How often `--burst` looks whether everything is done.
 const BURST_LOOK: Duration = Duration::from_millis(100);
@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
     /// How many attempts run at once; 16 for each core by default.
     #[arg(long, value_name = "N")]
     concurrency: Option<String>,
-    /// End with 0 when nothing is ready, active, due for retry or unsettled.
+    /// End with 0 when nothing is ready, active, due for retry, unsettled or spooled.
     #[arg(long)]
     burst: bool,
     /// Know the demo tasks (`demo.echo`, `demo.checksum`, ...) as well.
@@ -99,7 +99,16 @@ fn end_with_parent() -> Result<(), Failure> {
 fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<Exit, Failure> {
     let config = &session.config;
     let worker = fresh_worker_id();
-    let broker = open_patiently(session, &worker, log)?;
+    let clockwork = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let clockwork = clockwork.map_err(|error| Failure::new(Exit::GaveUp, error))?;
+    // Heard from now on: none is lost between the wait for the broker and the end of the work.
+    let mut signals = clockwork.block_on(async { Signals::listen() })?;
+    let opened = clockwork.block_on(open_patiently(session, &worker, (&mut signals, log)))?;
+    let Some(broker) = opened else {
+        return Ok(Exit::Ok);
+    };
     let mut app = app;
     app.adjust(|name, policy| match config.tasks.get(name) {
         Some(over) => adjusted(policy, over),
@@ -123,17 +132,17 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         Ok(store) => options.store = Some(Arc::new(store)),
         Err(failure) => return Err(failure),
     }
+    let burst = args.burst.then(|| Burst {
+        broker: Arc::clone(&broker),
+        spool: options.spool.clone(),
+        consumed: config.consume.clone(),
+    });
     let runtime = Runtime::start(app, options).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let burst = args
-        .burst
-        .then(|| (Arc::clone(&broker), config.consume.clone()));
-    Session::block_on(async {
-        // Heard from now on, so whoever was told that it runs may stop it.
-        let signals = Signals::listen()?;
+    clockwork.block_on(async {
         info!(log, "runs"; "worker" => %runtime.worker(), "concurrency" => config.concurrency,
             "durability" => broker.durability().as_str(), "broker" => %config.broker);
         live(&runtime, signals, config.grace, burst, log).await
-    })?
+    })
 }
 
 /// Makes the data directory for a store whose file is to be in it: of the brokers, only the embedded one needs it.
@@ -144,57 +153,6 @@ fn make_data_directory(config: &Config) -> io::Result<()> {
             .mode(0o700)
             .create(&config.data_dir),
         _ => Ok(()),
-    }
-}
-
-/// Opens the broker, again and again while it is away: a daemon waits for its broker and never ends because of it.
-fn open_patiently(
-    session: &Session,
-    worker: &WorkerId,
-    log: &Logger,
-) -> Result<Arc<dyn Broker>, Failure> {
-    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    let mut failures = 0;
-    loop {
-        let failure = match session.broker(Some(worker)) {
-            Err(failure) if failure.exit() == Exit::Unavailable => failure,
-            outcome => return outcome,
-        };
-        if failures == 0 {
-            warn!(log, "the broker cannot be opened; retrying until it can"; "error" => %failure);
-        }
-        failures += 1;
-        let pause = backoff.delay(failures, &mut rand::rng());
-        // A timer is made inside the runtime that drives it.
-        Session::block_on(async { tokio::time::sleep(pause).await })?;
-    }
-}
-
-/// The signals that ask for an end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let failed = |error| Failure::new(Exit::GaveUp, anyhow::Error::from(error));
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-        })
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) {
-        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
-    }
-
-    /// Lets pass what comes together with a signal and means the same: `timeout` signals the process and its group, a
-    /// terminal the whole foreground.
-    async fn echo_over(&mut self) {
-        tokio::time::sleep(ECHO).await;
-        while self.next().now_or_never().is_some() {}
     }
 }
 
@@ -243,16 +201,34 @@ async fn live(
     }
 }
 
-/// The broker to ask whether everything is done, and the queues that are drained here.
-type Burst = (Arc<dyn Broker>, Vec<QueueName>);
+/// Whom to ask whether everything is done.
+struct Burst {
+    broker: Arc<dyn Broker>,
+    spool: Option<Arc<dyn Spool>>,
+    /// The queues that are drained here.
+    consumed: Vec<QueueName>,
+}
 
-/// Completes when nothing is ready, active, due for retry or unsettled; never without `--burst`.
+/// Completes when nothing is ready, active, due for retry or unsettled, nor on its way from the spool; never without
+/// `--burst`.
 async fn until_done(burst: Option<Burst>) {
-    let Some((broker, consumed)) = burst else {
+    let Some(Burst {
+        broker,
+        spool,
+        consumed,
+    }) = burst
+    else {
         return std::future::pending().await;
     };
+    // One that cannot be read relays nothing either: the daemon says so, and does not wait for it.
+    let holds = |spool: &Arc<dyn Spool>, queue| spool.holds(queue).unwrap_or(false);
     loop {
         tokio::time::sleep(BURST_LOOK).await;
+        // Before the broker: what has left the spool is there.
+        let spool = spool.as_ref();
+        if spool.is_some_and(|spool| consumed.iter().any(|queue| holds(spool, queue))) {
+            continue;
+        }
         let queues = match broker.queues().await {
             Ok(queues) => queues,
             Err(error) if error.is_outage() => continue,

@@ -22,7 +22,8 @@ const ENTRIES: u64 = 100_000;
 /// One search over any number of queues and states.
 pub(super) struct Search<'a> {
     broker: &'a dyn Broker,
-    until: Instant,
+    /// How long it has taken; what is done between its parts does not count.
+    spent: Duration,
     /// How many tasks it has looked at.
     pub(super) looked: u64,
     /// Whether it saw everything it was asked to.
@@ -33,7 +34,7 @@ impl<'a> Search<'a> {
     pub(super) fn new(broker: &'a dyn Broker) -> Self {
         Self {
             broker,
-            until: Instant::now() + TIME,
+            spent: Duration::ZERO,
             looked: 0,
             is_complete: true,
         }
@@ -61,6 +62,7 @@ impl<'a> Search<'a> {
                 after: after.take(),
                 limit: MAX_BATCH,
             };
+            let began = Instant::now();
             let page = Session::insist(|| self.broker.scan(&request)).await?;
             let mut tasks = page.tasks.into_iter();
             for task in tasks.by_ref() {
@@ -70,6 +72,7 @@ impl<'a> Search<'a> {
                     return Ok(ControlFlow::Break(()));
                 }
             }
+            self.spent += began.elapsed();
             match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(ControlFlow::Continue(())),
@@ -78,7 +81,7 @@ impl<'a> Search<'a> {
     }
 
     fn is_spent(&self) -> bool {
-        self.looked >= ENTRIES || Instant::now() >= self.until
+        self.looked >= ENTRIES || self.spent >= TIME
     }
 }
 

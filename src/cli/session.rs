@@ -4,6 +4,7 @@
 mod redis;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use celeriac_actors::producer::ProducerOptions;
 use celeriac_actors::time::Clock as _;
 
 use super::exit::{Exit, Failure};
+use super::results::Keeper;
 use super::rights::{advice, is_there};
 use super::{Global, output};
 use crate::app::App;
@@ -24,8 +26,6 @@ use crate::late::LateBroker;
 use crate::spool::{self, SpoolOptions, SqliteSpool};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 use crate::store::{Store, StoreOptions, StoreUrl};
-#[cfg(feature = "redis")]
-pub(crate) use redis::failure as redis_failure;
 
 /// How long a one-shot command waits for a broker or store that is away.
 const ONE_SHOT: Duration = Duration::from_secs(10);
@@ -38,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) json: bool,
     /// Where adapters log; nowhere until the command starts its logs.
     pub(crate) log: slog::Logger,
+    /// Whether opening the broker says what is doubtful about it; not where the command does so itself.
+    pub(crate) complains: bool,
 }
 
 impl Session {
@@ -65,6 +67,13 @@ impl Session {
             notes,
             json,
             log: slog::Logger::root(slog::Discard, slog::o!()),
+            complains: true,
+        }
+    }
+
+    fn complain(&self, warnings: &[String]) {
+        for warning in warnings.iter().filter(|_| self.complains) {
+            output::complain(&format!("celeriac: {warning}"));
         }
     }
 
@@ -88,14 +97,6 @@ impl Session {
         worker: Option<&WorkerId>,
         patience: Duration,
     ) -> Result<Arc<dyn Broker>, Failure> {
-        if let Some(target) = &self.config.results.target
-            && *target != self.config.broker
-            && !are_servers(target, &self.config.broker)
-        {
-            return Err(Failure::usage(format!(
-                "results cannot be kept at {target}: only Redis servers keep each other's results; leave `results.url` and `CELERY_RESULT_BACKEND` out"
-            )));
-        }
         match &self.config.broker {
             BrokerTarget::Embedded { dir } => {
                 let mut options = SqliteOptions::new(dir)
@@ -103,13 +104,11 @@ impl Session {
                 options.worker = worker.cloned();
                 options.max_frame = self.config.max_frame;
                 let broker = open_embedded(&options, patience)?;
-                for warning in broker.warnings() {
-                    output::complain(&format!("celeriac: {warning}"));
-                }
+                self.complain(broker.warnings());
                 Ok(Arc::new(broker))
             }
             #[cfg(feature = "redis")]
-            BrokerTarget::Redis { url } => redis::open(&self.redis_options(url, worker)?, patience),
+            BrokerTarget::Redis { url } => self.open_redis(url, worker, patience),
             #[cfg(not(feature = "redis"))]
             BrokerTarget::Redis { url } => Err(Failure::usage(format!(
                 "the broker {url} cannot be used: this program was built without the feature `redis`; leave `broker` out"
@@ -118,6 +117,11 @@ impl Session {
                 "the broker `memory:` is for tests; use the embedded one (`sqlite:`)",
             )),
         }
+    }
+
+    /// Returns who keeps the results.
+    pub(crate) fn keeper(&self) -> Keeper {
+        Keeper::of(&self.config)
     }
 
     /// Opens the broker as a client, but makes no new one where none is.
@@ -193,11 +197,16 @@ impl Session {
         let Some(path) = &self.config.spool else {
             return Ok(None);
         };
-        let options = SpoolOptions::new(path)
-            .bounded(self.config.spool_max)
-            .log(self.log.clone());
+        let options = self.spool_options(path);
         let spool = SqliteSpool::open(options, Arc::clone(broker)).map_err(spool_failure)?;
         Ok(Some(Arc::new(spool)))
+    }
+
+    /// Returns what the spool at `path` is opened with.
+    pub(crate) fn spool_options(&self, path: &Path) -> SpoolOptions {
+        SpoolOptions::new(path)
+            .bounded(self.config.spool_max)
+            .log(self.log.clone())
     }
 
     fn producer_options(&self, spool: Option<Arc<dyn Spool>>) -> ProducerOptions {
@@ -235,12 +244,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Returns whether both are Redis servers, of which one may keep the results of the other's tasks.
-fn are_servers(a: &BrokerTarget, b: &BrokerTarget) -> bool {
-    let is_server = |target: &BrokerTarget| matches!(target, BrokerTarget::Redis { .. });
-    is_server(a) && is_server(b)
 }
 
 /// An error that may go away by itself.

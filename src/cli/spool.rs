@@ -1,12 +1,61 @@
-//! The spool as commands show it.
+//! `celeriac spool`: what waits in the spool and what the broker rejected; and the spool as other commands show it.
 
+mod rejected;
+
+use std::path::Path;
+
+use celeriac_actors::time::Clock as _;
 use celeriac_actors::time::Timestamp;
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{counted, size};
+use self::rejected::RejectedCommand;
+use super::Global;
+use super::exit::{Exit, Failure};
+use super::output::{self, counted, size};
+use super::session::{Session, spool_failure};
 use super::text::when;
+use crate::app::App;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::spool::{OpenError, SpoolStatus, SqliteSpool};
+
+/// Looks after the spool.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SpoolCommand {
+    /// Show how much waits in it, since when, and how many tasks the broker rejected.
+    Status,
+    /// List, show, retry and drop the tasks that the broker rejected for good.
+    #[command(subcommand)]
+    Rejected(RejectedCommand),
+}
+
+pub(crate) fn run(command: &SpoolCommand, global: &Global, app: &App) -> Result<Exit, Failure> {
+    let session = Session::open(global, app, &[])?;
+    match command {
+        SpoolCommand::Status => status(&session),
+        SpoolCommand::Rejected(command) => rejected::run(command, &session),
+    }
+}
+
+fn status(session: &Session) -> Result<Exit, Failure> {
+    let seen = look(&session.config).ok_or_else(no_spool)?;
+    if session.json {
+        output::json(&seen.document());
+    } else if seen.status.is_ok() {
+        output::line(&seen.text(SystemClock.now()));
+    }
+    seen.status.map(|_| Exit::Ok).map_err(spool_failure)
+}
+
+/// Returns the file that the configuration names.
+fn path(session: &Session) -> Result<&Path, Failure> {
+    session.config.spool.as_deref().ok_or_else(no_spool)
+}
+
+fn no_spool() -> Failure {
+    Failure::usage("there is no spool: `spool = \"FILE\"` in the configuration names one")
+}
 
 /// What is seen of the spool that a configuration names.
 #[derive(Debug)]
@@ -49,7 +98,9 @@ impl Seen {
         };
         if status.rejected > 0 {
             let rejected = counted(status.rejected, "task");
-            text.push_str(&format!("; the broker rejected {rejected} for good"));
+            text.push_str(&format!(
+                "; the broker rejected {rejected} for good (`celeriac spool rejected list`)"
+            ));
         }
         text
     }

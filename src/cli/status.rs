@@ -132,7 +132,13 @@ impl Status {
             ]
         };
         let head = ["WORKER", "STATE", "UP", "SEEN", "RUNNING", "QUEUES"];
-        output::table(&head, &self.workers.iter().map(row).collect::<Vec<_>>())
+        let mut text = output::table(&head, &self.workers.iter().map(row).collect::<Vec<_>>());
+        let silent = self.workers.iter();
+        for line in silent.filter_map(|worker| worker.obituary(&self.workers, now)) {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        text
     }
 
     fn draw_running(&self) -> Option<String> {

@@ -14,6 +14,7 @@ use celeriac_actors::ports::{
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Clock;
 use clap::{Args, Subcommand};
+use futures_util::future::join_all;
 
 use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
@@ -66,9 +67,13 @@ pub(crate) fn run(command: &TaskCommand, global: &Global, app: &App) -> Result<E
         } else {
             "; it may be among the rest"
         };
-        return Err(Failure::usage(format!(
-            "task {id} was not found; searched {looked} of {total} tasks{may_be}"
-        )));
+        let text = format!("task {id} was not found; searched {looked} of {total} tasks{may_be}");
+        return Err(match found.unread {
+            Some(why) => Failure::unavailable(anyhow::anyhow!(
+                "{text}; whether it has ended cannot be told: {why}"
+            )),
+            None => Failure::usage(text),
+        });
     }
     if session.json {
         output::json(&view::document(id, &found, &session.limits()));
@@ -102,6 +107,8 @@ fn read_id(text: &str) -> Result<TaskId, String> {
 struct Found {
     stored: Option<(QueueName, StoredTask)>,
     end: Option<(QueueName, FinalRecord)>,
+    /// Why its end could not be read, if it has one.
+    unread: Option<String>,
     letters: Vec<DeadLetter>,
     looked: u64,
     total: u64,
@@ -168,13 +175,45 @@ impl Hunt<'_> {
     ) -> Result<(), Failure> {
         self.search(queues, &[TaskState::Active], search, found)
             .await?;
-        for status in queues {
-            let end = Session::insist(|| self.broker.result(&status.queue, self.id)).await?;
-            let end = end.map(|end| (status.queue.clone(), end));
-            found.end = end.or(found.end.take());
+        if found.unread.is_none() {
+            self.ends(queues, session, found).await?;
         }
         self.outbox(queues, found).await?;
         self.store(queues, session, found).await;
+        Ok(())
+    }
+
+    /// Looks for its end. Where only the server that keeps results is away, there is still much to tell.
+    async fn ends(
+        &self,
+        queues: &[QueueStatus],
+        session: &Session,
+        found: &mut Found,
+    ) -> Result<(), Failure> {
+        let keeper = session.keeper();
+        let ask = async |status: &QueueStatus| {
+            let end = Session::insist(|| self.broker.result(&status.queue, self.id)).await;
+            (status.queue.clone(), end)
+        };
+        // At once: a server that is away costs its patience once, and not for each queue.
+        for (queue, end) in join_all(queues.iter().map(ask)).await {
+            match end {
+                Ok(end) => {
+                    let end = end.map(|end| (queue, end));
+                    found.end = end.or(found.end.take());
+                }
+                Err(error) if keeper.server().is_some() && error.is_outage() => {
+                    if found.unread.is_none() {
+                        let why = keeper.blame(self.broker, error).await;
+                        found.unread = Some(why.to_string());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if found.end.is_some() {
+            found.unread = None;
+        }
         Ok(())
     }
 

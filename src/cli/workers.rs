@@ -7,7 +7,7 @@ use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::output::plain;
-use super::text::span;
+use super::text::{span, when};
 use crate::runtime::WorkerDetail;
 
 /// One worker.
@@ -74,10 +74,28 @@ impl Worker {
         away.into_iter().filter_map(line).collect()
     }
 
+    /// Returns what has become of it and of its tasks, when nothing is heard of it. `all` are the workers there are.
+    pub(super) fn obituary(&self, all: &[Self], now: Timestamp) -> Option<String> {
+        let seen = when(self.silent_since()?, now);
+        let takes = |other: &Self| {
+            let is_shared = |queue| self.record.queues.contains(queue);
+            other.record.alive && other.record.queues.iter().any(is_shared)
+        };
+        let rescue = match all.iter().any(takes) {
+            true => "what it ran is rescued: the other workers of its queues run it again",
+            false => "what it ran is rescued as soon as a worker of its queues runs",
+        };
+        Some(format!(
+            "{}: last seen {seen}: it was killed, or is cut off or frozen; {rescue}",
+            self.record.worker
+        ))
+    }
+
     /// Returns it as a document.
     pub(super) fn document(&self, now: Timestamp) -> Value {
         let record = &self.record;
-        let detail = self.detail.as_ref();
+        // What one that is silent said last is not what is.
+        let detail = self.detail.as_ref().filter(|_| record.alive);
         let away = |away: Option<&(u64, String)>| {
             away.map(|(millis, error)| json!({ "for_ms": millis, "error": error }))
         };

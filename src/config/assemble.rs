@@ -95,7 +95,8 @@ fn each<N: Ord + FromStr, T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T)
     names.iter().filter_map(one).collect()
 }
 
-fn broker_target(url: Url, data_dir: &Path) -> BrokerTarget {
+/// Returns what a broker's URL names, once the data directory is known.
+pub(super) fn broker_target(url: Url, data_dir: &Path) -> BrokerTarget {
     match url {
         Url::Memory => BrokerTarget::Memory,
         Url::Redis(url) | Url::Postgres(url) => BrokerTarget::Redis { url },

@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use super::assemble::broker_target;
 use super::checked::check_queue;
 use super::keys::Slot;
 use super::mistake::{Mistake, Origin, Report};
 use super::place::Position;
 use super::settings::Settings;
-use super::target::Url;
+use super::target::{BrokerTarget, Url};
 use super::value::Value;
 
 /// Below this lease, a stall of the machine is likely to cost it its own tasks.
@@ -22,6 +23,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     supervision(settings, report);
     queues(settings, report);
     tasks(settings, report);
+    results(settings, report);
     production(settings, report);
 }
 
@@ -196,6 +198,34 @@ fn tasks(settings: &Settings, report: &mut Report) {
             }
         }
     }
+}
+
+/// Results go to the broker itself, or from one Redis server to another.
+fn results(settings: &Settings, report: &mut Report) {
+    if any_wrong(settings, &["broker", "results.url", "data_dir"], None) {
+        return;
+    }
+    let data_dir = settings.path("data_dir");
+    let target = |url: &Url| broker_target(url.clone(), &data_dir);
+    let broker = settings
+        .url("broker")
+        .map_or_else(|| target(&Url::Sqlite(None)), target);
+    let Some(results) = settings.url("results.url").map(target) else {
+        return;
+    };
+    let is_server = |target: &BrokerTarget| matches!(target, BrokerTarget::Redis { .. });
+    if results == broker || (is_server(&results) && is_server(&broker)) {
+        return;
+    }
+    let source = origin(settings, "results.url", None);
+    let found = format!("results at {results} of the tasks at {broker}");
+    let allowed = match is_server(&broker) {
+        true => "another Redis server, or nothing: the broker keeps them itself",
+        false => {
+            "nothing: this broker keeps them itself; only a Redis server's can be kept at another one"
+        }
+    };
+    report.push(Mistake::error("results.url", source, found).allowed(allowed));
 }
 
 fn production(settings: &Settings, report: &mut Report) {

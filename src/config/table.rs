@@ -230,8 +230,9 @@ pub(super) static TABLE: &[Key] = &[
         "results.url",
         Kind::Url(Scheme::Broker),
         Unset("beside the broker"),
-        "sqlite:///var/lib/celeriac",
-        "Where results are kept. Without this key, CELERY_RESULT_BACKEND is used.",
+        "redis://localhost:6379/1",
+        "Where the results of a broker on Redis are kept: at another server or database. Without this key, \
+         CELERY_RESULT_BACKEND is used.",
     ),
     plain(
         "results.ttl",

@@ -403,6 +403,41 @@ fn secrets_never_show() {
 }
 
 #[test]
+fn results_elsewhere_are_for_redis_alone() {
+    for (broker, results, found) in [
+        ("redis://h/0", "sqlite:", "results at sqlite:"),
+        (
+            "redis://h/0",
+            "memory:",
+            "results at memory: of the tasks at redis://h/0",
+        ),
+        ("sqlite:", "redis://:pw@h/0", "results at redis://:***@h/0"),
+        (
+            "sqlite:",
+            "sqlite:///elsewhere",
+            "this broker keeps them itself",
+        ),
+    ] {
+        let file = format!("broker = {broker:?}\n[results]\nurl = {results:?}\n");
+        let report = report(&file, &[]);
+        assert!(
+            report.contains("results.url") && report.contains(found),
+            "{report}"
+        );
+        assert_eq!(load(&sources(&file, &[])).report.errors(), 1, "{report}");
+    }
+    for (broker, results) in [
+        ("redis://h/0", "redis://h/1"),
+        ("redis://h/0", "redis+cluster://g"),
+        ("sqlite:", "sqlite:"),
+        ("sqlite:///q", "sqlite:///q"),
+    ] {
+        let file = format!("broker = {broker:?}\n[results]\nurl = {results:?}\n");
+        assert_eq!(load(&sources(&file, &[])).report.errors(), 0, "{file}");
+    }
+}
+
+#[test]
 fn shows_one_json_document_with_values_and_sources() {
     let loaded = load(&sources("log.level = \"debug\"", &[]));
     let json = serde_json::to_value(&loaded.effective).unwrap();
@@ -447,6 +482,11 @@ fn the_starter_file_is_right_as_it_is_and_with_every_key_in_force() {
         _ => line.to_owned(),
     };
     let full: String = text.lines().map(|line| uncommented(line) + "\n").collect();
+    // Results elsewhere are for Redis alone.
+    let full = full.replace(
+        "broker = \"sqlite:\"",
+        "broker = \"redis://localhost:6379\"",
+    );
     let loaded = load(&sources(&full, &[]));
     assert_eq!(loaded.report.errors(), 0, "{}", loaded.report);
     for key in TABLE {

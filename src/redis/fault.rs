@@ -232,7 +232,9 @@ impl fmt::Display for Fault {
 const fn advice(class: Class) -> &'static str {
     match class {
         Class::Gone | Class::Invalid | Class::Schema | Class::Moved | Class::Ask => "",
-        Class::Full => "raise maxmemory, or let the workers catch up",
+        Class::Full => {
+            "raise maxmemory, let the workers catch up, or keep results for a shorter time"
+        }
         Class::Disk => "look at the server's disk and log",
         Class::ReadOnly => {
             "it is a replica, or was made one: name the master, or use redis+sentinel://"

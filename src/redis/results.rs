@@ -13,17 +13,12 @@ use super::{RedisBroker, Reply};
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl RedisBroker {
-    /// Waits until something is kept of one of `tasks`.
+    /// Waits until something is kept of one of `tasks`, of which nothing is kept yet: what is there needs no subscription.
     pub(super) async fn watch_results(
         &self,
         queue: &QueueName,
         tasks: &[TaskId],
     ) -> Reply<Vec<FinalRecord>> {
-        // Most are there at once, or not for long: what is there needs no subscription.
-        let found = self.results(queue, tasks).await?;
-        if !found.is_empty() {
-            return Ok(found);
-        }
         let channels = tasks
             .iter()
             .map(|task| self.result_keys().record(queue, *task));
@@ -60,14 +55,22 @@ impl RedisBroker {
                 }
                 records(some, self.query(&key, &command).await?, &mut found)?;
             }
+            if found.len() == some.len() {
+                all.append(&mut found);
+                continue;
+            }
             let keys = self.result_keys();
             let mut command = redis::cmd("MGET");
             for task in some {
                 command.arg(keys.record(queue, *task));
             }
             let slot = super::slot(&keys.root(queue));
-            let there = self.result_links().query(slot, &command).await?;
-            records(some, there, &mut found)?;
+            match self.result_links().query(slot, &command).await {
+                Ok(there) => records(some, there, &mut found)?,
+                // What waits here to be taken there is known although that server is away.
+                Err(error) if found.is_empty() => return Err(error),
+                Err(_) => {}
+            }
             all.append(&mut found);
         }
         Ok(all)

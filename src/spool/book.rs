@@ -22,7 +22,7 @@ const VERSION: i64 = 1;
 const TABLES: &str = include_str!("../../migrations/sqlite-spool/1_tables.sql");
 
 /// How many bytes a task takes beside its frame, roughly.
-const OVERHEAD: u64 = 64;
+pub(super) const OVERHEAD: u64 = 64;
 
 /// How much may be in it.
 #[derive(Clone, Copy, Debug)]

@@ -186,7 +186,7 @@ impl Work {
 
     async fn apply(&self, frozen: Frozen, verdict: Verdict) -> Result<(), String> {
         if let Verdict::Reject(reason) = &verdict {
-            error!(self.log, "the broker rejects a task for good; it is kept in the spool's table `rejected`";
+            error!(self.log, "the broker rejects a task for good; it is kept in the spool: `celeriac spool rejected list`";
                 "queue" => %frozen.call.queue, "reason" => reason);
         }
         let courier = Arc::clone(&self.courier);

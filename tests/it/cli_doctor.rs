@@ -136,6 +136,11 @@ fn a_task_is_sent_through_a_runtime_of_its_own_where_no_worker_is() {
             "{hop}: {hops:?}"
         );
     }
+    // Nobody else would know what the queue is for.
+    let queues = site.run("queues").expect(0);
+    assert!(!queues.out.contains("celeriac.doctor"), "{}", queues.out);
+    let said = texts(&site.run("doctor --json"), "ok", "queues");
+    assert!(said[0].contains("0 queues hold"), "{said:?}");
 }
 
 /// A daemon, killed when the test ends.

@@ -96,11 +96,22 @@ fn a_silent_worker_runs_nothing() {
     let since = format!("silent since {}", seen.split_once('.').unwrap().0);
     let text = place.lines(&["status"]).join("\n");
     assert!(text.contains(&since), "{text}");
-    assert!(!text.contains("1/"), "{text}");
+    assert!(!text.contains(" 1/"), "{text}");
+    assert!(
+        text.contains("rescued as soon as a worker of its queues runs"),
+        "{text}"
+    );
+    assert!(worker["lanes"].is_null(), "{worker}");
     let tree = &place.lines(&["tree"])[0];
     assert!(
         tree.contains("SILENT") && !tree.contains("running"),
         "{tree}"
+    );
+    let _another = place.daemon(&[]);
+    let text = place.lines(&["status"]).join("\n");
+    assert!(
+        text.contains("the other workers of its queues run it again"),
+        "{text}"
     );
 }
 

@@ -71,8 +71,13 @@ impl Place {
 
     /// Runs a command that succeeds and returns its lines.
     pub(crate) fn lines(&self, arguments: &[&str]) -> Vec<String> {
+        self.lines_of(arguments, 0)
+    }
+
+    /// Runs a command that ends with this code and returns its lines.
+    pub(crate) fn lines_of(&self, arguments: &[&str], ends: i32) -> Vec<String> {
         let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        assert_eq!(code(&output), ends, "{arguments:?}: {}", said(&output));
         let text = String::from_utf8(output.stdout).unwrap();
         text.lines().map(str::to_owned).collect()
     }

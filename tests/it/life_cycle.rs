@@ -36,6 +36,34 @@ async fn a_signal_drains_and_ends_with_0() {
     }
 }
 
+/// Goal: a daemon that still waits for its broker has nothing to finish, and ends at once.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_signal_ends_the_wait_for_the_broker_with_0() {
+    // One that refuses connections, and one that takes them and says nothing, so that the signal comes while opening.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = silent.local_addr().unwrap().port();
+    for (port, options) in [
+        (crate::redis_server::free_port(), ""),
+        (mute, "?timeout=60s"),
+    ] {
+        let url = format!("redis://127.0.0.1:{port}{options}");
+        let ground = Ground::with(&format!("broker = {url:?}\n"));
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut daemon = ground.launch(&[], &[]);
+            match options {
+                "" => drop(daemon.logs("the broker cannot be opened").await),
+                _ => drop(silent.accept().unwrap()),
+            }
+            daemon.signal(signal);
+            assert_eq!(daemon.code().await, 0);
+            daemon
+                .logs("told to stop before the broker could be opened")
+                .await;
+        }
+    }
+}
+
 /// Goal: the second signal gives back what runs, at once, to the front and uncounted.
 #[tokio::test]
 async fn a_second_signal_gives_back_at_once() {
@@ -99,6 +127,38 @@ async fn the_grace_period_is_kept() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(ground.ready("default").await.len(), 1);
     ground.audit().await;
+}
+
+/// Goal: while the broker is away, too, the whole stop is the grace period and a little more, however many queues there
+/// are to leave; what becomes of the tasks is told.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn the_grace_period_is_kept_while_the_broker_is_away() {
+    use std::fmt::Write as _;
+
+    let mut server = crate::redis_server::RedisServer::start(Default::default());
+    let mut config = "grace = \"1s\"\narbiters = 2\n".to_owned();
+    for queue in 0..30 {
+        writeln!(config, "[queues.q{queue}]").unwrap();
+    }
+    let ground = Ground::on_redis(&server.url(), &config);
+    let mut daemon = ground.daemon(&[]).await;
+    let sleep = [json!({ "ms": 60_000 }), json!({ "ms": 60_000 })];
+    ground.enqueue("demo.sleep", sleep).await;
+    ground.holding(&daemon, 2).await;
+    server.kill();
+    daemon.logs("is away; retrying").await;
+    let started = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.code().await, 0);
+    // One queue after the other would take half a minute.
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
+    let line = daemon.logs("other workers run those tasks again").await;
+    assert!(line.contains("tasks_at_most: 2"), "{line}");
 }
 
 /// Goal: `--burst` ends when nothing is left to do, retries included, and not before.

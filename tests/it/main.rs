@@ -10,6 +10,8 @@ mod cli_enqueue;
 mod cli_init;
 mod cli_look;
 mod cli_migrate;
+#[cfg(feature = "redis")]
+mod cli_results;
 mod cli_rights;
 mod cli_support;
 mod crash;
@@ -54,6 +56,8 @@ mod redis_works;
 mod spool;
 #[cfg(feature = "redis")]
 mod spool_cli;
+#[cfg(feature = "redis")]
+mod spool_rejected;
 mod sqlite_conformance;
 mod sqlite_faults;
 mod sqlite_opening;

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac::redis::{RedisBroker, RedisOptions};
 use celeriac_actors::ids::ChannelId;
 use celeriac_actors::lease::{FinalRecord, Outcome};
 use celeriac_actors::ports::{Broker, BrokerError, EnqueueCall, EnqueueKind, NewTask, When};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::testkit::conformance::{Consumer, frame, outcome, run};
 
+use slog::{Logger, o};
+
 use crate::redis_server::{RedisServer, ServerOptions};
-use crate::redis_shared::open_as;
-use crate::redis_works::{incarnation, queue, status};
+use crate::redis_works::{Log, incarnation, queue, status};
 
 const BATCH: u128 = 20;
 
@@ -41,6 +43,32 @@ fn succeed(number: u128) -> Outcome {
     Outcome::Succeed { result }
 }
 
+/// Opens the broker as a worker; returns what it logs as well.
+fn open(server: &RedisServer) -> (Arc<RedisBroker>, Log) {
+    let log = Log::default();
+    let options = RedisOptions::new(&server.url()).unwrap();
+    let options = options.worker("w1".parse().unwrap());
+    let options = options.log(Logger::root(log.clone(), o!()));
+    (Arc::new(RedisBroker::open(options).unwrap()), log)
+}
+
+/// Settles what is held and all that is left.
+async fn work_off(consumer: &mut Consumer, mut held: Vec<u64>) {
+    while !held.is_empty() {
+        let settlements = held
+            .drain(..)
+            .map(|tag| (tag, outcome::succeed()))
+            .collect();
+        let next = consumer.exchange(settlements, 100).await;
+        assert_eq!(next.stale, [0; 0]);
+        held = next
+            .deliveries
+            .iter()
+            .map(|delivery| delivery.tag)
+            .collect();
+    }
+}
+
 /// Goal: full is not wedged. New tasks are refused with a clear error; fetching, renewing, marking, settling, releasing,
 /// promoting, closing and sweeping go on; results lose their bodies and that is counted; freed memory is used at once.
 #[test]
@@ -50,7 +78,7 @@ fn a_full_server_refuses_new_tasks_and_works_off_the_rest() {
         ..ServerOptions::default()
     });
     run(async {
-        let redis = Arc::new(open_as(&server.url(), "w1"));
+        let (redis, log) = open(&server);
         let broker: Arc<dyn Broker> = redis.clone();
         let mut added = 0;
         let refusal = loop {
@@ -93,25 +121,13 @@ fn a_full_server_refuses_new_tasks_and_works_off_the_rest() {
         let number = 1;
         assert_eq!(consumer.settle(1, succeed(number)).await, [0; 0]);
         assert_eq!(redis.dropped_results(), 1);
+        assert_eq!(log.count("WARN results are dropped"), 1, "{log:?}");
         let id = outcome::record(number, TaskState::Succeeded).id;
         let kept = broker.result(&queue(), id).await.unwrap().unwrap();
         assert_eq!((kept.state, kept.body.len()), (TaskState::Succeeded, 0));
 
         // Worked off, there is room again.
-        let mut held: Vec<u64> = (2..18).collect();
-        while !held.is_empty() {
-            let settlements = held
-                .drain(..)
-                .map(|tag| (tag, outcome::succeed()))
-                .collect();
-            let next = consumer.exchange(settlements, 100).await;
-            assert_eq!(next.stale, [0; 0]);
-            held = next
-                .deliveries
-                .iter()
-                .map(|delivery| delivery.tag)
-                .collect();
-        }
+        work_off(&mut consumer, (2..18).collect()).await;
         broker.enqueue(tasks(added)).await.unwrap();
         let is = status(&*broker).await.unwrap();
         let counted = is.counters;

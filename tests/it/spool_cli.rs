@@ -147,3 +147,30 @@ fn errors_say_what_is_certain() {
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(last["may_have_been_accepted"], false, "{text}");
 }
+
+/// Goal: a burst does not end before what the spool holds has been relayed, and run.
+#[test]
+fn a_burst_runs_what_the_spool_holds() {
+    let mut server = RedisServer::start(ServerOptions::default());
+    let place = place(Some(&server.url()));
+    server.kill();
+    let many = [
+        "enqueue",
+        "demo.echo",
+        "--args",
+        "{\"value\":1}",
+        "--count",
+        "900",
+    ];
+    assert_eq!(code(&place.run(&many)), 0);
+    server.restart();
+    let burst = place.run(&["run", "--demo", "--burst"]);
+    assert_eq!(code(&burst), 0, "{}", said(&burst));
+    let status = place.json(&["status", "--json"]);
+    assert_eq!(status["spool"]["tasks"], 0, "{status}");
+    assert_eq!(
+        default_of(&status)["counters"]["succeeded"],
+        900,
+        "{status}"
+    );
+}

@@ -12,8 +12,8 @@ use super::super::output::{counted, size};
 use super::super::rights::is_there;
 use super::super::session::{Session, open_failure};
 use super::super::spool;
-use super::Round;
 use super::finding::{Blame, Finding};
+use super::{Round, is_trace};
 use crate::clock::SystemClock;
 use crate::config::{BrokerTarget, StoreTarget};
 use crate::sqlite::{Exam, SqliteBroker};
@@ -75,11 +75,28 @@ pub(super) async fn broker(session: &Session, round: &mut Round) -> Option<Seen>
     Some(Seen { newest, open })
 }
 
+/// Looks at the server that keeps the results, where that is not the broker's.
+pub(super) fn results(session: &Session) -> Vec<Finding> {
+    match session.keeper().server() {
+        #[cfg(feature = "redis")]
+        Some(url) => super::redis::results(session, url),
+        _ => Vec::new(),
+    }
+}
+
 /// Opens the broker and checks what runs on it.
 async fn open(session: &Session, round: &mut Round) -> Option<Arc<dyn Broker>> {
     match session.broker(None) {
         Ok(broker) => {
-            round.note(life(&broker).await);
+            let mut findings = life(&broker).await;
+            let class = broker.durability();
+            // The look at its servers has warned of that already.
+            let is_told = class == Durability::Volatile
+                && matches!(session.config.broker, BrokerTarget::Redis { .. });
+            if !is_told {
+                findings.insert(0, worth(class));
+            }
+            round.note(findings);
             Some(broker)
         }
         Err(failure) => {
@@ -133,7 +150,7 @@ pub(super) fn spool(session: &Session) -> Option<Finding> {
         Err(_) => Finding::failure(Blame::Data, "spool", text)
             .advise("`spool` names a file on a local disk that this user may write"),
         Ok(status) if status.rejected > 0 => Finding::warning("spool", text).advise(
-            "its table `rejected` has them with the reasons: `sqlite3 FILE 'select seq, queue, reason from rejected'`",
+            "`celeriac spool rejected list` has them with the reasons; mend those and `retry` them, or `drop` them",
         ),
         Ok(status) if status.tasks > 0 => Finding::warning("spool", text)
             .advise("`celeriac run` or `celeriac enqueue` with this spool relays it when the broker is there"),
@@ -141,9 +158,8 @@ pub(super) fn spool(session: &Session) -> Option<Finding> {
     })
 }
 
-/// Judges what the broker promises, and who lives on it.
-async fn life(broker: &Arc<dyn Broker>) -> Vec<Finding> {
-    let class = broker.durability();
+/// Judges what the broker promises.
+fn worth(class: Durability) -> Finding {
     let worth = match class {
         Durability::PowerSafe => "an acknowledged task survives a power cut",
         Durability::CrashSafe => {
@@ -152,12 +168,18 @@ async fn life(broker: &Arc<dyn Broker>) -> Vec<Finding> {
         Durability::Volatile => "an acknowledged task is lost with the broker's process",
     };
     let text = format!("{}: {worth}", class.as_str());
-    let mut findings = vec![match class {
+    match class {
         Durability::Volatile => Finding::warning("broker", text).advise("use a broker that writes"),
         _ => Finding::ok("broker", text),
-    }];
+    }
+}
+
+/// Judges what the broker holds, and who lives on it.
+async fn life(broker: &Arc<dyn Broker>) -> Vec<Finding> {
+    let mut findings = Vec::new();
     match Session::insist(|| broker.queues()).await {
-        Ok(queues) => {
+        Ok(mut queues) => {
+            queues.retain(|queue| !is_trace(queue));
             let paused: Vec<&str> = queues
                 .iter()
                 .filter(|q| q.paused)

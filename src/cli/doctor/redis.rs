@@ -1,6 +1,8 @@
 //! The broker on Redis: every server that takes writes, and what its user may do. Looks without changing anything.
 
-use super::super::session::{Session, redis_failure};
+use celeriac_actors::ports::Durability;
+
+use super::super::session::Session;
 use super::finding::{Blame, Finding};
 use crate::config::SecretUrl;
 use crate::redis::{Exam, OpenError, RedisOptions, ServerExam, acl_rules, examine};
@@ -19,7 +21,7 @@ pub(super) fn check(session: &Session, url: &SecretUrl) -> (bool, Vec<Finding>) 
     };
     match examine(&options) {
         Ok(exam) => judge(&exam, &options),
-        Err(error) => (false, vec![unreachable(error)]),
+        Err(error) => (false, vec![unreachable("broker", error)]),
     }
 }
 
@@ -53,10 +55,69 @@ fn server(server: &ServerExam) -> Vec<Finding> {
     findings
 }
 
-fn unreachable(error: OpenError) -> Finding {
+/// What is sent to a server that keeps nothing but results.
+const OF_RESULTS: [&str; 5] = [
+    "'set'",
+    "'mget'",
+    "'publish'",
+    "'subscribe'",
+    "'unsubscribe'",
+];
+
+/// Looks at the server that keeps the results.
+pub(super) fn results(session: &Session, url: &SecretUrl) -> Vec<Finding> {
+    let mut options = match RedisOptions::new(url.expose()) {
+        Ok(options) => options,
+        Err(error) => return vec![unreachable("results", error)],
+    };
+    // Results are no tasks: how well they are kept is for whoever reads them.
+    options.allow_volatile = true;
+    options.allow_eviction = true;
+    options.log = session.log.clone();
+    match examine(&options) {
+        Ok(exam) => kept(&exam, &options),
+        Err(error) => vec![unreachable("results", error)],
+    }
+}
+
+fn kept(exam: &Exam, options: &RedisOptions) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for server in &exam.servers {
+        let worth = match server.durability {
+            Durability::Volatile => "results are lost when it restarts",
+            _ => "results survive its restart",
+        };
+        let text = format!("{} runs Redis {}: {worth}", server.node, server.version);
+        findings.push(Finding::ok("results", text));
+        let refusals = server.refusals.iter();
+        findings
+            .extend(refusals.map(|text| Finding::failure(Blame::Configuration, "results", text)));
+    }
+    let is_needed = |text: &&String| {
+        let text = text.to_ascii_lowercase();
+        OF_RESULTS.iter().any(|command| text.contains(command)) || text.contains("access")
+    };
+    let denied = exam.denied.iter().flatten().filter(is_needed).cloned();
+    let denied: Vec<String> = denied.collect();
+    if !denied.is_empty() {
+        let advice = format!("ACL SETUSER NAME {}", acl_rules(options.url.namespace()));
+        let finding = Finding::failure(Blame::Data, "results", denied.join("; "));
+        findings.push(finding.advise(advice));
+    }
+    findings
+}
+
+fn unreachable(check: &'static str, error: OpenError) -> Finding {
     let blame = match error.is_outage() {
         true => Blame::Data,
         false => Blame::Configuration,
+    };
+    let text = match &error {
+        OpenError::Away(text) if check == "results" => format!(
+            "the server that keeps the results is away: {text}; tasks run all the same, and their results wait at the \
+             broker until it is back"
+        ),
+        error => error.to_string(),
     };
     let advice = match error {
         OpenError::Away(_) => {
@@ -67,5 +128,5 @@ fn unreachable(error: OpenError) -> Finding {
         }
         _ => "",
     };
-    Finding::failure(blame, "broker", redis_failure(error).to_string()).advise(advice)
+    Finding::failure(blame, check, text).advise(advice)
 }

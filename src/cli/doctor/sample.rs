@@ -24,7 +24,7 @@ use crate::clock::SystemClock;
 use crate::runtime::{Runtime, RuntimeOptions, fresh_worker_id};
 
 /// The queue of the runtime in this process.
-const OWN_QUEUE: &str = "celeriac.doctor";
+pub(super) const OWN_QUEUE: &str = "celeriac.doctor";
 /// How long a worker has to run the task.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the runtime in this process has, which must start first.
@@ -44,7 +44,7 @@ pub(super) async fn send(session: &Session, broker: Option<Arc<dyn Broker>>) -> 
     if let Some(broker) = broker
         && let Ok(client) = session.client()
     {
-        match through_worker(&client, &broker).await {
+        match through_worker(session, &client, &broker).await {
             Ok(Some(hops)) => return hops_seen(hops, None, "a worker"),
             Ok(None) => {}
             Err(finding) => findings.push(finding),
@@ -65,6 +65,7 @@ fn echo() -> Echo {
 
 /// Tries the workers that are alive; `None` when none drains the task's queue.
 async fn through_worker(
+    session: &Session,
     client: &Client,
     broker: &Arc<dyn Broker>,
 ) -> Result<Option<Hops>, Finding> {
@@ -102,7 +103,15 @@ async fn through_worker(
             let text = format!("no worker ran task {id} within {PATIENCE:?}; {undone}");
             Err(failed(text).advise("workers run it when they are started with `run --demo`"))
         }
-        Err(error) => Err(failed(error.to_string())),
+        Err(error) => Err(failed(unread(session, &**broker, error).await)),
+    }
+}
+
+/// Returns why the end of the task was not seen.
+async fn unread(session: &Session, broker: &dyn Broker, error: WaitError) -> String {
+    match error {
+        WaitError::Broker(error) => session.keeper().blame(broker, error).await.to_string(),
+        error => error.to_string(),
     }
 }
 
@@ -146,8 +155,9 @@ async fn here(session: &Session) -> Result<Vec<Finding>, String> {
         let handle = client.enqueue_with(&echo(), enqueue).await;
         let handle = handle.map_err(|error| text(&error))?;
         let acknowledged = Instant::now();
-        let waited = client.wait::<Echo>(&handle, OWN_PATIENCE).await;
-        waited.map_err(|error| text(&error))?;
+        if let Err(error) = client.wait::<Echo>(&handle, OWN_PATIENCE).await {
+            return Err(unread(session, &**client.broker(), error).await);
+        }
         Ok(Hops {
             sent,
             acknowledged,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use celeriac_actors::failure::Failure as TaskFailure;
 use celeriac_actors::frame::{FrameLimits, decode_value};
 use celeriac_actors::ids::{QueueName, TaskId, TaskName};
-use celeriac_actors::lease::{FinalRecord, MAX_BATCH};
-use celeriac_actors::ports::{Broker, BrokerError};
+use celeriac_actors::lease::FinalRecord;
+use celeriac_actors::ports::{Broker, BrokerError, QueueStatus};
 use celeriac_actors::producer::TaskHandle;
 use celeriac_actors::state::TaskState;
 use serde::Serialize;
@@ -21,7 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::exit::Failure;
+use super::super::results::Keeper;
 use super::super::{output, values};
+use super::chunks::{Chunks, Expected};
 
 /// How long one call waits when there is nothing else to ask.
 const LONG: Duration = Duration::from_secs(2);
@@ -29,8 +31,6 @@ const LONG: Duration = Duration::from_secs(2);
 const SHORT: Duration = Duration::from_millis(10);
 /// How long the broker may be away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// The most tasks of one call.
-const CHUNK: usize = MAX_BATCH as usize;
 
 /// How many ends were seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,17 +41,10 @@ pub(super) struct Ends {
     pub(super) failed: u64,
 }
 
-/// A task whose end is waited for.
-#[derive(Clone, Debug)]
-struct Expected {
-    id: TaskId,
-    task: TaskName,
-    since: Instant,
-}
-
 /// The watchers of all queues.
 pub(super) struct Waiting {
     broker: Arc<dyn Broker>,
+    keeper: Keeper,
     limits: FrameLimits,
     patience: Option<Duration>,
     ends: Arc<Mutex<Ends>>,
@@ -68,11 +61,13 @@ impl Waiting {
     /// Watches at `broker`, which may be away for so long; `None` is for ever.
     pub(super) fn start(
         broker: Arc<dyn Broker>,
+        keeper: Keeper,
         limits: FrameLimits,
         patience: Option<Duration>,
     ) -> Self {
         Self {
             broker,
+            keeper,
             limits,
             patience,
             ends: Arc::default(),
@@ -114,11 +109,12 @@ impl Waiting {
         sender
     }
 
-    /// Waits until all have ended, or the time is over.
+    /// Waits until all have ended, or the time is over; says what kept it from looking then.
     ///
     /// # Errors
-    /// When the broker was away for too long.
+    /// When the broker, or whoever keeps the results, was away for too long.
     pub(super) async fn finish(self, limit: Option<Duration>) -> Result<Ends, Failure> {
+        let (broker, keeper) = (Arc::clone(&self.broker), self.keeper.clone());
         let watchers = self.watchers.into_inner();
         let Watchers {
             queues,
@@ -127,16 +123,33 @@ impl Waiting {
         drop(queues);
         let all = async {
             while let Some(ended) = running.join_next().await {
-                ended.map_err(Failure::unavailable)??;
+                if let Err(error) = ended.map_err(Failure::unavailable)? {
+                    return Err(keeper.blame(&*broker, error).await);
+                }
             }
             Ok::<(), Failure>(())
         };
-        match limit {
-            // Being late is told by the counts.
-            Some(limit) => timeout(limit, all).await.unwrap_or(Ok(()))?,
-            None => all.await?,
+        let in_time = match limit {
+            Some(limit) => timeout(limit, all)
+                .await
+                .map_or(Ok(false), |e| e.map(|()| true))?,
+            None => all.await.map(|()| true)?,
+        };
+        // Being late is told by the counts; being blind is not.
+        if !in_time && let Err(error) = look(&*broker).await {
+            let why = keeper.blame(&*broker, error).await;
+            output::complain(&format!("celeriac: {why}"));
         }
         Ok(*self.ends.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Looks once for a result that nobody has, to see whether results can be read.
+async fn look(broker: &dyn Broker) -> Result<(), BrokerError> {
+    let queues = broker.queues().await?;
+    match queues.first() {
+        Some(QueueStatus { queue, .. }) => broker.result(queue, TaskId::fresh()).await.map(drop),
+        None => Ok(()),
     }
 }
 
@@ -214,42 +227,6 @@ impl Watcher {
     }
 }
 
-/// Tasks in chunks of at most 500; the one in front had the last end in it.
-#[derive(Debug, Default)]
-struct Chunks(Vec<Vec<Expected>>);
-
-impl Chunks {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn add(&mut self, tasks: Vec<Expected>) {
-        for task in tasks {
-            match self.0.last_mut().filter(|chunk| chunk.len() < CHUNK) {
-                Some(chunk) => chunk.push(task),
-                None => self.0.push(vec![task]),
-            }
-        }
-    }
-
-    /// Removes a task; several of them where an id was given to several.
-    fn take(&mut self, at: usize, id: TaskId) -> Vec<Expected> {
-        self.0[at].extract_if(.., |task| task.id == id).collect()
-    }
-
-    /// Moves the chunk to the front, fills it up from the one behind it, and forgets it when it is empty.
-    fn settle(&mut self, at: usize) {
-        self.0[..=at].rotate_right(1);
-        if self.0.len() > 1 && self.0[0].len() + self.0[1].len() <= CHUNK {
-            let mut next = self.0.remove(1);
-            self.0[0].append(&mut next);
-        }
-        if self.0[0].is_empty() {
-            self.0.remove(0);
-        }
-    }
-}
-
 /// How a task ended, as it is printed.
 #[derive(Debug, Serialize)]
 struct End<'a> {
@@ -302,46 +279,7 @@ pub(in super::super) fn error_of(record: &FinalRecord, limits: &FrameLimits) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn expected(number: u128) -> Expected {
-        Expected {
-            id: TaskId::from(uuid::Uuid::from_u128(number)),
-            task: TaskName::new("t").unwrap(),
-            since: Instant::now(),
-        }
-    }
-
-    fn sizes(chunks: &Chunks) -> Vec<usize> {
-        chunks.0.iter().map(Vec::len).collect()
-    }
-
-    #[test]
-    fn chunks_stay_bounded_and_full() {
-        let mut chunks = Chunks::default();
-        chunks.add((0..1_200).map(expected).collect());
-        assert_eq!(sizes(&chunks), [500, 500, 200]);
-
-        // The chunk that had an end comes to the front and is filled up where the next one fits.
-        for number in 500..900 {
-            assert_eq!(chunks.take(1, expected(number).id).len(), 1);
-        }
-        chunks.settle(1);
-        assert_eq!(sizes(&chunks), [100, 500, 200]);
-        for number in 0..400 {
-            chunks.take(1, expected(number).id);
-        }
-        chunks.settle(1);
-        assert_eq!(sizes(&chunks), [200, 200]);
-    }
-
-    #[test]
-    fn an_id_given_twice_ends_twice() {
-        let mut chunks = Chunks::default();
-        chunks.add(vec![expected(1), expected(1)]);
-        assert_eq!(chunks.take(0, expected(1).id).len(), 2);
-        chunks.settle(0);
-        assert!(chunks.is_empty());
-    }
+    use crate::cli::enqueue::chunks::tests::expected;
 
     #[test]
     fn ends_are_told_as_scripts_read_them() {

@@ -8,7 +8,6 @@ use celeriac_actors::ports::Broker;
 use celeriac_actors::time::Clock as _;
 
 use super::super::exit::{Exit, Failure};
-use super::super::output;
 use super::Session;
 use crate::clock::SystemClock;
 use crate::config::{BrokerTarget, SecretUrl};
@@ -40,34 +39,38 @@ impl Session {
         options.log = self.log.clone();
         Ok(options)
     }
-}
 
-/// Opens the broker; a client tries again for a while when it is away, a worker's daemon does so itself.
-pub(super) fn open(options: &RedisOptions, patience: Duration) -> Result<Arc<dyn Broker>, Failure> {
-    let deadline = SystemClock.since_boot() + patience;
-    loop {
-        match RedisBroker::open(options.clone()) {
-            Err(error)
-                if error.is_outage()
-                    && options.worker.is_none()
-                    && SystemClock.since_boot() < deadline =>
-            {
-                // Opening blocks whoever calls, also inside a runtime, which a timer could not be made in.
-                std::thread::park_timeout(Duration::from_millis(200));
-            }
-            outcome => {
-                let broker = outcome.map_err(failure)?;
-                for warning in broker.warnings() {
-                    output::complain(&format!("celeriac: {warning}"));
+    /// Opens the broker; a client tries again for a while when it is away, a worker's daemon does so itself.
+    pub(super) fn open_redis(
+        &self,
+        url: &SecretUrl,
+        worker: Option<&WorkerId>,
+        patience: Duration,
+    ) -> Result<Arc<dyn Broker>, Failure> {
+        let options = self.redis_options(url, worker)?;
+        let deadline = SystemClock.since_boot() + patience;
+        loop {
+            match RedisBroker::open(options.clone()) {
+                Err(error)
+                    if error.is_outage()
+                        && options.worker.is_none()
+                        && SystemClock.since_boot() < deadline =>
+                {
+                    // Opening blocks whoever calls, also inside a runtime, which a timer could not be made in.
+                    std::thread::park_timeout(Duration::from_millis(200));
                 }
-                return Ok(Arc::new(broker));
+                outcome => {
+                    let broker = outcome.map_err(failure)?;
+                    self.complain(broker.warnings());
+                    return Ok(Arc::new(broker));
+                }
             }
         }
     }
 }
 
 /// Returns how a broker that cannot be opened ends a command.
-pub(crate) fn failure(error: OpenError) -> Failure {
+fn failure(error: OpenError) -> Failure {
     let exit = match error.is_outage() {
         true => Exit::Unavailable,
         false => Exit::Usage,

@@ -28,6 +28,9 @@ pub(super) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value
             document["error"] = error_of(end, limits);
         }
     }
+    if let Some(why) = &found.unread {
+        document["result_unread"] = json!(why);
+    }
     if let Some((queue, task)) = &found.stored {
         document["queue"] = json!(queue);
         document["due"] = json!(task.due.map(|due| due.to_string()));
