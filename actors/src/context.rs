@@ -120,6 +120,7 @@ struct Inner {
     notify: Notify,
     panic: Mutex<Option<SharedPanic>>,
     gate: Mutex<Option<GatePass>>,
+    slots: crate::breaker::Slots,
 }
 
 impl AttemptContext {
@@ -147,6 +148,7 @@ impl AttemptContext {
             notify: Notify::const_new(),
             panic: Mutex::new(None),
             gate: Mutex::new(None),
+            slots: crate::breaker::Slots::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -356,6 +358,16 @@ impl AttemptContext {
 
     pub(crate) fn job(&self) -> &Job {
         &self.inner.job
+    }
+
+    /// Returns when it was started.
+    pub(crate) fn started(&self) -> Instant {
+        self.inner.started
+    }
+
+    /// Returns what it carries of breakers.
+    pub(crate) fn slots(&self) -> &crate::breaker::Slots {
+        &self.inner.slots
     }
 
     pub(crate) fn limits(&self) -> &Limits {

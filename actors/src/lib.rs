@@ -7,6 +7,7 @@ pub mod activity;
 pub mod attempt;
 pub mod backoff;
 pub mod blocking;
+pub mod breaker;
 pub mod child;
 mod consumer;
 pub mod context;

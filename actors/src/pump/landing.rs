@@ -68,6 +68,7 @@ impl Pump {
             Abort::Released if overstayed => Abort::HardLimit,
             why => why,
         });
+        crate::breaker::landed(context, &kind.policy, &end, aborted);
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),

@@ -13,6 +13,7 @@ use crate::context::{Abort, AttemptContext};
 use crate::execution::{Ended, conclude_blocked};
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
+use crate::runner::AttemptEnd;
 use crate::table::AttemptTable;
 
 /// How often lanes are pinged and limits looked at while something runs; half as often while nothing does.
@@ -99,6 +100,8 @@ impl Duty {
         rng: &mut StdRng,
     ) -> Option<Outcome> {
         let entry = self.setup.registry.entries.get(context.task())?;
+        let (end, why) = (AttemptEnd::Aborted, Some(Abort::HardLimit));
+        crate::breaker::landed(context, &entry.policy, &end, why);
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
