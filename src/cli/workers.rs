@@ -98,6 +98,7 @@ impl Worker {
             "up_ms": celeriac_actors::time::millis(self.up(now)),
             "broker_away": away(detail.and_then(|d| d.broker_away.as_ref())),
             "store_away": away(detail.and_then(|d| d.store_away.as_ref())),
+            "breakers": detail.map(|d| &d.breakers),
             "lanes": detail.map(|d| &d.lanes),
         })
     }
