@@ -313,6 +313,12 @@ impl Runtime {
         self.tree.activity()
     }
 
+    /// Returns the circuit breakers that it uses, with what was counted here.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<BreakerView> {
+        self.tree.breakers()
+    }
+
     /// Returns whether every child of the tree serves.
     #[must_use]
     pub fn is_ready(&self) -> bool {

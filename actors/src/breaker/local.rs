@@ -19,7 +19,7 @@ use crate::ids::BreakerName;
 use crate::time::{Clock, millis};
 
 /// The longest time a task is parked in one go, chance aside: what is closed by hand is noticed by then.
-const MAX_PARK: Duration = Duration::from_secs(60);
+const MAX_PARK: Duration = Duration::from_secs(15);
 
 /// How long a task is parked where nobody knows until when: somebody else probes, or it was opened by hand.
 const BLIND_PARK: Duration = Duration::from_secs(5);
