@@ -121,6 +121,7 @@ struct Inner {
     panic: Mutex<Option<SharedPanic>>,
     gate: Mutex<Option<GatePass>>,
     slots: crate::breaker::Slots,
+    report: crate::progress::Report,
 }
 
 impl AttemptContext {
@@ -149,6 +150,7 @@ impl AttemptContext {
             panic: Mutex::new(None),
             gate: Mutex::new(None),
             slots: crate::breaker::Slots::default(),
+            report: crate::progress::Report::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -368,6 +370,11 @@ impl AttemptContext {
     /// Returns what it carries of breakers.
     pub(crate) fn slots(&self) -> &crate::breaker::Slots {
         &self.inner.slots
+    }
+
+    /// Returns where it carries its progress.
+    pub(crate) fn report(&self) -> &crate::progress::Report {
+        &self.inner.report
     }
 
     pub(crate) fn limits(&self) -> &Limits {

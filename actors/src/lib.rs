@@ -35,6 +35,7 @@ pub mod permits;
 pub mod policy;
 pub mod ports;
 pub mod producer;
+pub mod progress;
 mod pump;
 pub mod reference;
 pub mod registry;

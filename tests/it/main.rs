@@ -22,6 +22,7 @@ mod faults;
 mod giving_up;
 mod golden;
 mod life_cycle;
+mod many_ends;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]

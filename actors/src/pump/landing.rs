@@ -84,7 +84,7 @@ impl Pump {
         let conclusion = conclude(end, &ended, &mut self.rng)?;
         log_end(&setup, context, &conclusion);
         setup.ended(context, &conclusion, ended.elapsed);
-        Some(conclusion.outcome)
+        Some(conclusion.outcome.with_progress(context.report().get()))
     }
 }
 

@@ -114,7 +114,8 @@ impl Duty {
             frame_limits: &self.setup.worker.limits,
             results: &self.setup.worker.results,
         };
-        Some(conclude_blocked(&ended, rng).outcome)
+        let outcome = conclude_blocked(&ended, rng).outcome;
+        Some(outcome.with_progress(context.report().get()))
     }
 
     /// Finds out whether a thread answers. One that does not is reported once, with the task that has it; what waits

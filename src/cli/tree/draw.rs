@@ -273,6 +273,7 @@ pub(super) mod tests {
                 prefetched: 2,
                 running: vec![spin()],
                 running_total: 1,
+                progress: Vec::new(),
                 blocked_by: Some(spin()),
             }],
             broker_away: Some((5_000, "no route".to_owned())),

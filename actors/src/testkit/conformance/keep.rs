@@ -6,6 +6,7 @@ use super::kit::{id, outcome, rule};
 use super::{Harness, Stage};
 use crate::lease::{FinalRecord, Outcome};
 use crate::ports::SharedValue;
+use crate::progress::Progress;
 use crate::state::TaskState;
 use crate::time::Timestamp;
 
@@ -20,6 +21,12 @@ async fn finish<H: Harness>(stage: &mut Stage<H>, number: u128, ttl: Duration) -
     let mut consumer = stage.consumer("w1").await;
     let tag = consumer.fetch_one().await;
     let record = FinalRecord {
+        progress: Some(Progress {
+            done: 3,
+            total: 4,
+            note: "almost".to_owned(),
+            at: Timestamp::from_millis(5),
+        }),
         ttl,
         ..outcome::record(number, TaskState::Succeeded)
     };
