@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use actix::{Actor, Context};
 use celeriac_actors::attempt::Attempt;
+use celeriac_actors::breaker::{BreakerOverride, BreakerPolicy};
 use celeriac_actors::context::AppState;
-use celeriac_actors::ids::TaskName;
+use celeriac_actors::ids::{BreakerName, TaskName};
 use celeriac_actors::policy::Policy;
 use celeriac_actors::ports::DeadLetters;
 use celeriac_actors::registry::{RegisterError, Registry};
@@ -101,6 +102,24 @@ impl App {
     {
         let registered = self.registry.actor(define(TaskActor::new(factory)));
         self.note(registered)
+    }
+
+    /// Sets when a circuit breaker opens that tasks ask for by this name, with
+    /// [`AttemptContext::breaker`](celeriac_actors::context::AttemptContext::breaker). One that is not named here has the
+    /// default policy.
+    ///
+    /// # Panics
+    /// When the name cannot be one: it takes 1 to 200 letters, digits and `_-.:`.
+    #[must_use]
+    pub fn breaker(mut self, name: &str, policy: BreakerPolicy) -> Self {
+        let name = BreakerName::new(name).expect("the name of a breaker");
+        self.registry.breaker(name, policy);
+        self
+    }
+
+    /// Sets what a configuration says about a breaker, of a kind of task too.
+    pub fn override_breaker(&mut self, name: BreakerName, over: BreakerOverride) {
+        self.registry.override_breaker(name, over);
     }
 
     /// Puts something of its own before the store that the runtime copies dead letters to: to tell somebody of each, to

@@ -4,6 +4,7 @@
 //! exit codes. Results go to standard output, everything said about them to standard error.
 
 mod bench;
+mod breaker;
 mod completions;
 mod config;
 mod dead;
@@ -81,6 +82,9 @@ struct Global {
 enum Command {
     /// Measure what a broker and this machine can do, in a place of their own.
     Bench(bench::BenchArgs),
+    /// Show circuit breakers, and open and close them by hand.
+    #[command(subcommand)]
+    Breaker(breaker::BreakerCommand),
     /// Print what a shell needs to complete the command line.
     Completions(completions::CompletionsArgs),
     /// Show or check the configuration.
@@ -190,6 +194,7 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Bench(args) => bench::run(&args, &global, &app),
+        Command::Breaker(command) => breaker::run(&command, &global, &app),
         Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
         Command::Dead(command) => dead::run(command, &global, &app),

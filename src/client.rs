@@ -38,6 +38,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::clock::SystemClock;
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
+mod ends;
+
+pub use ends::{Ends, First, Output};
+
 /// How many results are asked for in one call.
 const WAIT_BATCH: usize = 500;
 

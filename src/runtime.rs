@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use celeriac_actors::activity::LaneActivity;
 use celeriac_actors::blocking::BlockingPool;
+use celeriac_actors::breaker::{BreakerView, Breakers};
 use celeriac_actors::child::{Environment, ExitReason, TreeNode};
-use celeriac_actors::context::WorkerContext;
+use celeriac_actors::context::{AppState, WorkerContext};
 use celeriac_actors::events::Observer;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
@@ -20,6 +21,7 @@ use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, DeadLetters, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
+use celeriac_actors::registry::Registry;
 use celeriac_actors::route::Route;
 use celeriac_actors::time::{Clock, Timestamp};
 use celeriac_actors::tree::{Tree, TreeOptions, TreeParts};
@@ -190,6 +192,9 @@ pub struct WorkerDetail {
     pub tree: TreeNode,
     /// What runs.
     pub lanes: Vec<LaneActivity>,
+    /// The circuit breakers it uses.
+    #[serde(default)]
+    pub breakers: Vec<BreakerView>,
     /// How long the broker has been away, in milliseconds, and what it said.
     pub broker_away: Option<(u64, String)>,
     /// How long the store has been away, in milliseconds, and what it said.
@@ -239,16 +244,7 @@ impl Runtime {
             Arc::clone(&options.clock),
             producer_options,
         );
-        let worker = Arc::new(WorkerContext {
-            worker: options.worker.clone(),
-            state,
-            blocking: BlockingPool::new(options.blocking_threads),
-            log: options.log.new(o!("worker" => options.worker.to_string())),
-            clock: Arc::clone(&options.clock),
-            producer: producer.clone(),
-            limits: options.limits,
-            results: options.results,
-        });
+        let worker = Arc::new(worker_context(&options, &registry, state, &producer));
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
         let parts = TreeParts {
@@ -318,6 +314,12 @@ impl Runtime {
         self.tree.activity()
     }
 
+    /// Returns the circuit breakers that it uses, with what was counted here.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<BreakerView> {
+        self.tree.breakers()
+    }
+
     /// Returns whether every child of the tree serves.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -368,6 +370,28 @@ impl Runtime {
                 self.exited().await
             }
         }
+    }
+}
+
+/// Returns what all attempts of the process share.
+fn worker_context(
+    options: &RuntimeOptions,
+    registry: &Registry,
+    state: AppState,
+    producer: &Producer,
+) -> WorkerContext {
+    let log = options.log.new(o!("worker" => options.worker.to_string()));
+    let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
+    WorkerContext {
+        worker: options.worker.clone(),
+        state,
+        blocking: BlockingPool::new(options.blocking_threads),
+        breakers: Breakers::new(broker, clock, &options.worker, log.clone()).of_program(registry),
+        log,
+        clock: Arc::clone(&options.clock),
+        producer: producer.clone(),
+        limits: options.limits,
+        results: options.results,
     }
 }
 
@@ -457,6 +481,7 @@ fn describe(
         let detail = WorkerDetail {
             tree: tree.inspect(),
             lanes: tree.activity(),
+            breakers: tree.breakers(),
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
         };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::AttemptContext;
 use crate::ids::{QueueName, TaskId, TaskName};
 use crate::lane::{Board, LaneGauge};
+use crate::progress::Progress;
 use crate::time::millis;
 
 /// One running attempt.
@@ -37,12 +38,18 @@ pub struct LaneActivity {
     pub running: Vec<Running>,
     /// How many attempts run.
     pub running_total: usize,
+    /// How far attempts have come that say so, newest word first; at most [`MAX_PROGRESS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub progress: Vec<(TaskId, Progress)>,
     /// The attempt whose code has not given the thread back since the last look, where the thread does not answer.
     pub blocked_by: Option<Running>,
 }
 
 /// The most attempts shown of one lane.
 pub const MAX_SHOWN: usize = 64;
+
+/// The most attempts of one lane whose progress is told.
+pub const MAX_PROGRESS: usize = 256;
 
 fn running(context: &AttemptContext) -> Running {
     Running {
@@ -56,11 +63,13 @@ fn running(context: &AttemptContext) -> Running {
 
 fn lane(gauge: &LaneGauge) -> LaneActivity {
     let tables = gauge.tables();
-    let mut all: Vec<Running> = tables
-        .iter()
-        .flat_map(|table| table.running())
-        .map(|(_, context)| running(&context))
-        .collect();
+    let (mut all, mut progress) = (Vec::new(), Vec::new());
+    for (_, context) in tables.iter().flat_map(|table| table.running()) {
+        all.push(running(&context));
+        progress.extend(context.report().get().map(|report| (context.id(), report)));
+    }
+    progress.sort_by_key(|(_, report)| std::cmp::Reverse(report.at));
+    progress.truncate(MAX_PROGRESS);
     all.sort_by_key(|running| std::cmp::Reverse(running.elapsed_ms));
     let running_total = all.len();
     all.truncate(MAX_SHOWN);
@@ -71,6 +80,7 @@ fn lane(gauge: &LaneGauge) -> LaneActivity {
         prefetched: tables.iter().map(|table| table.counts().0).sum(),
         running: all,
         running_total,
+        progress,
         blocked_by: if gauge.is_blocked() {
             gauge.culprit().as_ref().map(running)
         } else {

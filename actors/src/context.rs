@@ -120,6 +120,8 @@ struct Inner {
     notify: Notify,
     panic: Mutex<Option<SharedPanic>>,
     gate: Mutex<Option<GatePass>>,
+    slots: crate::breaker::Slots,
+    report: crate::progress::Report,
 }
 
 impl AttemptContext {
@@ -147,6 +149,8 @@ impl AttemptContext {
             notify: Notify::const_new(),
             panic: Mutex::new(None),
             gate: Mutex::new(None),
+            slots: crate::breaker::Slots::default(),
+            report: crate::progress::Report::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -356,6 +360,21 @@ impl AttemptContext {
 
     pub(crate) fn job(&self) -> &Job {
         &self.inner.job
+    }
+
+    /// Returns when it was started.
+    pub(crate) fn started(&self) -> Instant {
+        self.inner.started
+    }
+
+    /// Returns what it carries of breakers.
+    pub(crate) fn slots(&self) -> &crate::breaker::Slots {
+        &self.inner.slots
+    }
+
+    /// Returns where it carries its progress.
+    pub(crate) fn report(&self) -> &crate::progress::Report {
+        &self.inner.report
     }
 
     pub(crate) fn limits(&self) -> &Limits {

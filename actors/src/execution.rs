@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use crate::breaker::park_of;
 use crate::context::{Abort, Job};
 use crate::envelope::Envelope;
 use crate::failure::{Failure, FailureKind, remember};
@@ -233,6 +234,7 @@ pub(crate) fn conclude(
             frame: None,
             delay: UNAVAILABLE_DELAY,
         },
+        AttemptEnd::Parked(delay) => Outcome::Release { frame: None, delay },
         AttemptEnd::Aborted => match ended.aborted {
             Some(Abort::HardLimit) => {
                 let note = format!("dropped at its hard limit of {:?}", ended.limits.hard);
@@ -277,13 +279,19 @@ impl Ended<'_> {
 
     fn failed(&self, error: TaskError, rng: &mut impl Rng) -> Conclusion {
         let verdict = match error.verdict {
-            Verdict::Retry if self.policy.is_permanent(error.error()) => Verdict::Permanent,
+            Verdict::Retry => match park_of(error.error()) {
+                Some(delay) => Verdict::Parked(delay),
+                None if self.policy.is_permanent(error.error()) => Verdict::Permanent,
+                None => Verdict::Retry,
+            },
             verdict => verdict,
         };
         let failure =
             |kind| Failure::new(kind, error.error().to_string()).with_causes(causes(error.error()));
         match verdict {
-            Verdict::Snooze(delay) => Outcome::Release { frame: None, delay }.into(),
+            Verdict::Snooze(delay) | Verdict::Parked(delay) => {
+                Outcome::Release { frame: None, delay }.into()
+            }
             Verdict::Permanent => {
                 let failure = self.stamp(failure(FailureKind::Permanent));
                 self.bury(failure, DeadReason::Permanent)

@@ -139,6 +139,12 @@ name! {
 }
 
 name! {
+    /// The name of a circuit breaker: of a kind of task, or of something that tasks depend on, such as `stripe`. 1 to 200
+    /// bytes of letters, digits and `_-.:`.
+    BreakerName, "breaker name", 200
+}
+
+name! {
     /// A worker process: host, process id and a random part, such as `web-1:4711:9f3a01c2`.
     WorkerId, "worker id", 160
 }

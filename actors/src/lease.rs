@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::header::Header;
 use crate::ids::{BurialId, IncarnationId, QueueName, TaskId, WorkerId};
+use crate::progress::Progress;
 use crate::state::{DeadReason, TaskState};
 use crate::time::Timestamp;
 
@@ -105,6 +106,17 @@ impl Outcome {
         }
     }
 
+    /// Keeps an attempt's last word about its progress with what is kept of the task.
+    #[must_use]
+    pub(crate) fn with_progress(mut self, progress: Option<Progress>) -> Self {
+        if let Self::Succeed { result } | Self::Bury { result, .. } = &mut self
+            && let Some(record) = result
+        {
+            record.progress = progress;
+        }
+        self
+    }
+
     /// Returns the final record that the broker stores in the same step, if any.
     #[must_use]
     pub const fn record(&self) -> Option<&FinalRecord> {
@@ -141,6 +153,9 @@ pub struct FinalRecord {
     pub attempts: u16,
     /// How long to keep it.
     pub ttl: Duration,
+    /// What the last attempt said of its progress, if it said something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// How long the final state of a task that somebody waits for is kept where results are off.
@@ -168,6 +183,7 @@ impl FinalRecord {
             body,
             attempts: header.attempts,
             ttl,
+            progress: None,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::backoff::Backoff;
+use crate::breaker::BreakerPolicy;
 use crate::envelope::Overrides;
 
 /// How a kind of task is run. Every value can be overridden per task at its enqueueing, and per kind by configuration.
@@ -24,6 +25,7 @@ pub struct Policy {
     hard_limit: Duration,
     result_ttl: Option<Duration>,
     permanent: Vec<ErrorTest>,
+    breaker: Option<BreakerPolicy>,
 }
 
 type ErrorTest = fn(&(dyn Error + 'static)) -> bool;
@@ -51,6 +53,7 @@ impl Default for Policy {
             hard_limit: minutes(30),
             result_ttl: None,
             permanent: Vec::new(),
+            breaker: None,
         }
     }
 }
@@ -116,6 +119,20 @@ impl Policy {
     pub fn permanent_on<E: Error + 'static>(mut self) -> Self {
         self.permanent.push(|error| error.is::<E>());
         self
+    }
+
+    /// Gives the kind a circuit breaker of its own, named as the kind is: when its attempts fail too often, its tasks are
+    /// parked, without using up attempts, until a single one has shown that they succeed again. Default none.
+    #[must_use]
+    pub fn breaker(mut self, breaker: BreakerPolicy) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+
+    /// Returns the breaker of the kind, if it has one.
+    #[must_use]
+    pub const fn own_breaker(&self) -> Option<&BreakerPolicy> {
+        self.breaker.as_ref()
     }
 
     /// Returns how many attempts a task has.

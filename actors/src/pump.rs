@@ -18,11 +18,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
+use crate::breaker::{Admit, probing};
 use crate::consumer::{ConsumerSetup, Control, GatePass, Mode};
 use crate::context::{Abort, AttemptContext, Job};
 use crate::flight::{Flight, Landed};
 use crate::ids::TaskId;
-use crate::lease::MAX_BATCH;
+use crate::lease::{MAX_BATCH, Outcome};
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
@@ -306,6 +307,12 @@ impl Pump {
 
     fn start(&mut self, ready: Ready, gate: Option<GatePass>) {
         let Ready { tag, job, kind } = ready;
+        let breakers = &self.setup.worker.breakers;
+        let (own, named) = match breakers.admit(&job.envelope.task, kind.policy.own_breaker()) {
+            Admit::Go => (None, Vec::new()),
+            Admit::Try(own, named) => (own, named),
+            Admit::Park(delay) => return self.park(tag, delay),
+        };
         let limits = kind.policy.limits_for(&job.envelope.overrides);
         let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
         let worker = Arc::clone(&self.setup.worker);
@@ -318,9 +325,22 @@ impl Pump {
                 self.marked(tag, context.clone(), Arc::clone(&kind))
             }
         };
+        context.slots().carry(named);
+        let body = match own {
+            Some(candidate) => probing(candidate, context.clone(), body),
+            None => body,
+        };
         let (setup, table) = (Arc::clone(&self.setup), Arc::clone(&self.line.table));
         self.flights
             .push(Flight::new(tag, (context, kind), body, setup, table));
+    }
+
+    /// Gives a task back that needs a breaker which is open; that uses up no attempt.
+    fn park(&mut self, tag: u64, delay: Duration) {
+        if self.line.table.finish(tag) {
+            let outcome = Outcome::Release { frame: None, delay };
+            self.line.table.settle(tag, outcome);
+        }
     }
 
     /// Runs a suspect: alone of its kind in the process, and not before its start mark is written.

@@ -5,8 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::attempt::Attempt;
+use crate::breaker::{BreakerOverride, BreakerPolicy};
 use crate::frame::{FrameError, FrameLimits};
-use crate::ids::{NameError, TaskName};
+use crate::ids::{BreakerName, NameError, TaskName};
 use crate::policy::Policy;
 use crate::runner::{FunctionRunner, Runner};
 use crate::task::{Task, TaskError};
@@ -40,6 +41,7 @@ pub(crate) type Kinds = HashMap<TaskName, Arc<Kind>>;
 pub struct Registry {
     pub(crate) entries: BTreeMap<TaskName, Entry>,
     pub(crate) actors: Vec<Arc<dyn TaskActorKind>>,
+    pub(crate) breakers: crate::breaker::Rules,
 }
 
 /// Why a kind of task cannot be registered.
@@ -138,6 +140,17 @@ impl Registry {
         };
         entry.policy = Arc::new(change((*entry.policy).clone()));
         true
+    }
+
+    /// Sets when the breaker of this name opens, where tasks ask for it with
+    /// [`AttemptContext::breaker`](crate::context::AttemptContext::breaker).
+    pub fn breaker(&mut self, name: BreakerName, policy: BreakerPolicy) {
+        self.breakers.policies.insert(name, policy);
+    }
+
+    /// Sets what a configuration says about a breaker, of a kind of task too.
+    pub fn override_breaker(&mut self, name: BreakerName, over: BreakerOverride) {
+        self.breakers.overrides.insert(name, over);
     }
 
     /// Returns the names of all kinds, sorted.

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Handler};
@@ -33,6 +34,8 @@ pub(crate) enum AttemptEnd {
     Undecodable(String),
     /// No task actor could take it (restarting for too long, parked, ended); nothing was started.
     Unavailable,
+    /// A breaker is open, and somebody else probes it; nothing was started.
+    Parked(Duration),
     /// The runtime dropped it; the context says why.
     Aborted,
     /// The delivery turned out to be somebody else's before it was started.

@@ -109,6 +109,8 @@ pub(crate) enum Verdict {
     Permanent,
     /// No failure: run again after this long, uncounted.
     Snooze(Duration),
+    /// No failure: a breaker is open; run again after this long, uncounted.
+    Parked(Duration),
     /// The attempt gave up because its soft limit had passed.
     SoftLimit,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! celeriac (one_for_one)
-//! ├── services (one_for_one)     waker, retry-scheduler, watchdog, dead-letter
+//! ├── services (one_for_one)     waker, retry-scheduler, watchdog, dead-letter, breakers
 //! └── work (one_for_one)
 //!     └── lane-N (rest_for_one)  thread, actors (one_for_one: task actors, parked when they crash), consumers
 //! ```
@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
+use crate::breaker::{BreakerView, Breakers};
 use crate::child::{Environment, ExitReason, Strategy, SupervisorSpec, TreeNode};
 use crate::context::WorkerContext;
 use crate::events::Observer;
@@ -135,6 +136,7 @@ pub struct Tree {
     quiet: Arc<AtomicBool>,
     grace_over: Arc<AtomicBool>,
     watch: Arc<Notify>,
+    breakers: Breakers,
     supervisors: BTreeMap<String, Ref<RestartChild>>,
 }
 
@@ -171,6 +173,7 @@ impl Tree {
             quiet: builder.quiet,
             grace_over: builder.grace_over,
             watch: builder.watch,
+            breakers: builder.parts.worker.breakers.clone(),
             supervisors: builder.supervisors.into_inner(),
         }
     }
@@ -223,6 +226,12 @@ impl Tree {
     #[must_use]
     pub fn unsettled(&self) -> usize {
         self.board.unsettled()
+    }
+
+    /// Returns the circuit breakers of the process.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<BreakerView> {
+        self.breakers.views()
     }
 
     /// Stops fetching, gives back what is not started, and waits until everything that runs has ended.

@@ -114,6 +114,9 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         Some(over) => adjusted(policy, over),
         None => policy,
     });
+    for (name, over) in &config.breakers {
+        app.override_breaker(name.clone(), *over);
+    }
     let mut options = RuntimeOptions::new(Arc::clone(&broker), worker);
     options.tree = tree_options(config);
     options.routes = config.routes.clone();

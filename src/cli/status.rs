@@ -1,10 +1,14 @@
 //! `celeriac status`: the whole at a glance, read from the broker, whichever process runs the work.
 
+use std::sync::Arc;
+
 use celeriac_actors::activity::LaneActivity;
+use celeriac_actors::breaker::{Board, BoardError};
 use celeriac_actors::ports::{Broker, BrokerError, Durability, QueueStatus};
 use celeriac_actors::time::{Clock, Timestamp};
 use serde_json::{Value, json};
 
+use super::breaker::overview::{Breaker, Overview};
 use super::exit::{Exit, Failure};
 use super::queues::{self, Audit};
 use super::session::Session;
@@ -38,7 +42,7 @@ pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
 
 fn read(session: &Session) -> Result<Status, Failure> {
     let broker = session.existing_broker()?;
-    let looked = Session::insist(|| look(&*broker, &session.config));
+    let looked = Session::insist(|| look(&broker, &session.config));
     Ok(Session::block_on(looked)??)
 }
 
@@ -60,14 +64,26 @@ struct Status {
     spool: Option<Seen>,
     queues: Vec<QueueStatus>,
     workers: Vec<Worker>,
+    breakers: Overview,
 }
 
-async fn look(broker: &dyn Broker, config: &Config) -> Result<Status, BrokerError> {
+/// Reads the breakers; a board that cannot be read here hides nothing else.
+async fn breakers(broker: &Arc<dyn Broker>, workers: &[Worker]) -> Result<Overview, BrokerError> {
+    let board = match Board::of(Arc::clone(broker)).read().await {
+        Err(BoardError::Broker(error)) => return Err(error),
+        board => board.unwrap_or_default(),
+    };
+    Ok(Overview::of(board, workers))
+}
+
+async fn look(broker: &Arc<dyn Broker>, config: &Config) -> Result<Status, BrokerError> {
+    let workers = workers::read(&**broker).await?;
     Ok(Status {
+        breakers: breakers(broker, &workers).await?,
         durability: broker.durability(),
         spool: spool::look(config),
-        queues: queues::read(broker, config).await?,
-        workers: workers::read(broker).await?,
+        queues: queues::read(&**broker, config).await?,
+        workers,
     })
 }
 
@@ -82,6 +98,7 @@ impl Status {
             "queues": queues,
             "workers": workers,
             "running": self.workers.iter().map(Worker::running).sum::<usize>(),
+            "breakers": self.breakers.document(),
             "outages": self.workers.iter().flat_map(Worker::outages).collect::<Vec<_>>(),
             "audit": Audit::of(&self.queues).document(),
         });
@@ -101,6 +118,8 @@ impl Status {
             parts.insert(1, format!("spool   {}", spool.text(now)));
         }
         parts.extend(self.draw_running());
+        let shut = self.breakers.table(now, Breaker::is_shut);
+        parts.extend((!shut.is_empty()).then_some(shut));
         let outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
         if !outages.is_empty() {
             parts.push(outages.join("\n"));

@@ -11,6 +11,7 @@ use celeriac_actors::letters::letter_from;
 use celeriac_actors::ports::{
     Broker, DeadFilter, DeadLetter, DeadLetters, QueueStatus, StoredTask, id_of,
 };
+use celeriac_actors::progress::Progress;
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Clock;
 use clap::{Args, Subcommand};
@@ -110,6 +111,8 @@ struct Found {
     /// Why its end could not be read, if it has one.
     unread: Option<String>,
     letters: Vec<DeadLetter>,
+    /// What the attempt that runs said of its progress last.
+    progress: Option<Progress>,
     looked: u64,
     total: u64,
     is_complete: bool,
@@ -158,6 +161,10 @@ impl Hunt<'_> {
             // It may have been started, or have ended, while it was looked for among those that wait.
             self.direct(&queues, session, &mut search, &mut found)
                 .await?;
+        }
+        if found.stored.is_some() {
+            let workers = Session::insist(|| super::workers::read(self.broker)).await?;
+            found.progress = super::workers::progress_of(&workers, self.id);
         }
         found.looked = search.looked;
         found.total = found.total.max(search.looked);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use celeriac_actors::ids::TaskId;
 use celeriac_actors::ports::{Broker, BrokerError, WorkerRecord};
+use celeriac_actors::progress::Progress;
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -116,9 +118,23 @@ impl Worker {
             "up_ms": celeriac_actors::time::millis(self.up(now)),
             "broker_away": away(detail.and_then(|d| d.broker_away.as_ref())),
             "store_away": away(detail.and_then(|d| d.store_away.as_ref())),
+            "breakers": detail.map(|d| &d.breakers),
             "lanes": detail.map(|d| &d.lanes),
         })
     }
+}
+
+/// Returns the last word about how far a task has come, where an attempt of it runs.
+pub(super) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> {
+    let alive = workers.iter().filter(|worker| worker.record.alive);
+    let lanes = alive
+        .flat_map(|worker| &worker.detail)
+        .flat_map(|it| &it.lanes);
+    let all = lanes.flat_map(|lane| &lane.progress);
+    let its = all.filter(|(id, _)| *id == task);
+    its.map(|(_, progress)| progress)
+        .max_by_key(|it| it.at)
+        .cloned()
 }
 
 /// Reads the workers, those alive first, then by name.

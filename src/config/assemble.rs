@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
 
+use celeriac_actors::breaker::BreakerOverride;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::route;
 
@@ -48,6 +49,7 @@ pub(super) fn build(settings: &Settings) -> Config {
         routes,
         queues: each(&settings.names.queues, |name| queue(settings, name)),
         tasks: each(&settings.names.tasks, |name| task(settings, name)),
+        breakers: each(&settings.names.breakers, |name| breaker(settings, name)),
         embedded: EmbeddedConfig {
             synchronous: match settings.choice("embedded.synchronous") {
                 "normal" => Synchronous::Normal,
@@ -133,6 +135,21 @@ fn task(settings: &Settings, name: &str) -> TaskOverride {
         backoff_base: settings.span_of("tasks.*.backoff_base", name),
         backoff_ceiling: settings.span_of("tasks.*.backoff_ceiling", name),
         backoff_jitter: settings.share_of("tasks.*.backoff_jitter", name),
+    }
+}
+
+fn breaker(settings: &Settings, name: &str) -> BreakerOverride {
+    let name = Some(name);
+    let count = |path| settings.count_of(path, name).map(small);
+    BreakerOverride {
+        failure_rate: settings.share_of("breakers.*.failure_rate", name),
+        min_calls: count("breakers.*.min_calls"),
+        window: settings.span_of("breakers.*.window", name),
+        consecutive: count("breakers.*.consecutive"),
+        open_for: settings.span_of("breakers.*.open_for", name),
+        open_ceiling: settings.span_of("breakers.*.open_ceiling", name),
+        jitter: settings.share_of("breakers.*.jitter", name),
+        probe_limit: settings.span_of("breakers.*.probe_limit", name),
     }
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use celeriac_actors::ids::{QueueName, TaskName};
+use celeriac_actors::breaker::BreakerOverride;
+use celeriac_actors::ids::{BreakerName, QueueName, TaskName};
 use celeriac_actors::route::{self, Route};
 
 use super::keys::queue_name_fault;
@@ -95,6 +96,8 @@ pub struct Config {
     pub queues: BTreeMap<QueueName, QueueConfig>,
     /// What is said about single tasks, by name.
     pub tasks: BTreeMap<TaskName, TaskOverride>,
+    /// What is said about single breakers, by name.
+    pub breakers: BTreeMap<BreakerName, BreakerOverride>,
     /// The embedded broker.
     pub embedded: EmbeddedConfig,
     /// The broker on Redis.

@@ -1,6 +1,6 @@
 //! Variables and flags, matched against the table of keys.
 //!
-//! A variable's name is its key's path by one rule (`keys::env_name`). Names of queues and tasks lose their case and
+//! A variable's name is its key's path by one rule (`keys::env_name`). Names of queues, tasks and breakers lose their case and
 //! their punctuation on that way, so a variable only reaches names that are known already; it never makes one.
 
 use super::keys::{Slot, env_form, env_name};
@@ -130,7 +130,11 @@ fn unknown(variable: &str, origin: Origin, names: &Names) -> Mistake {
     });
     match named {
         Some((path, name)) => {
-            let what = if path.starts_with("queues") { "queue" } else { "task" };
+            let what = match path.split('.').next() {
+                Some("queues") => "queue",
+                Some("breakers") => "breaker",
+                _ => "task",
+            };
             let found = format!("there is no {what} whose name is written {:?}", name);
             let key = path.replace('*', "NAME");
             Mistake::error(key, origin, found)

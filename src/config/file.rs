@@ -24,6 +24,8 @@ pub(super) struct FileContent {
     pub(super) queues: Vec<String>,
     /// The tasks that have a section, each with its place.
     pub(super) tasks: Vec<(String, Origin)>,
+    /// The breakers that have a section.
+    pub(super) breakers: Vec<String>,
     /// Whether the text is no TOML, so that what it declares is unknown.
     pub(super) broken: bool,
 }
@@ -152,7 +154,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Matches `[queues.NAME]` and `[tasks.NAME]`.
+    /// Matches `[queues.NAME]`, `[tasks.NAME]` and `[breakers.NAME]`.
     fn named(&mut self, prefix: &str, entries: &Entries) {
         for (name, at, node) in entries {
             let shown = format!("{prefix}{}", quoted(name));
@@ -164,19 +166,20 @@ impl Walk<'_> {
                     .push(mistake.allowed(format!("a section `[{shown}]`")));
                 continue;
             };
-            let queue = prefix == "queues.";
-            let fault = match queue {
-                true => queue_name_fault(name).map(|fault| (fault, QUEUE_NAME_RULE)),
-                false => task_name_fault(name).map(|fault| (fault, "")),
+            let fault = match prefix {
+                "queues." => queue_name_fault(name).map(|fault| (fault, QUEUE_NAME_RULE)),
+                // Breakers of kinds of tasks are named as those are.
+                _ => task_name_fault(name).map(|fault| (fault, "")),
             };
             if let Some((fault, rule)) = fault {
                 let mistake = Mistake::error(shown, origin, format!("found {fault}"));
                 self.report.push(mistake.allowed(rule));
                 continue;
             }
-            match queue {
-                true => self.content.queues.push(name.clone()),
-                false => self.content.tasks.push((name.clone(), origin)),
+            match prefix {
+                "queues." => self.content.queues.push(name.clone()),
+                "breakers." => self.content.breakers.push(name.clone()),
+                _ => self.content.tasks.push((name.clone(), origin)),
             }
             self.section(&format!("{prefix}*."), Some(name), entries);
         }

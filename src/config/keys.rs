@@ -62,7 +62,7 @@ pub(super) struct Facts {
 /// One row of the table.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// The path in the file; `*` stands for the name of a queue or of a task.
+    /// The path in the file; `*` stands for the name of a queue, of a task or of a breaker.
     pub(super) path: &'static str,
     /// What the value may be.
     pub(super) kind: Kind,
@@ -116,7 +116,7 @@ pub(super) fn env_form(name: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot {
     row: usize,
-    /// The queue or task, for a key with a `*`.
+    /// The queue, task or breaker, for a key with a `*`.
     pub(super) name: Option<String>,
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Names {
     pub(super) queues: BTreeSet<String>,
     /// The tasks.
     pub(super) tasks: BTreeSet<String>,
+    /// The breakers.
+    pub(super) breakers: BTreeSet<String>,
     /// Whether the file could not be read, so that names may be missing.
     pub(super) incomplete: bool,
 }
@@ -44,6 +46,11 @@ impl Names {
             let names: Vec<Option<&str>> = match key.path.split('.').next() {
                 _ if key.around_name().is_none() => vec![None],
                 Some("queues") => self.queues.iter().map(|name| Some(name.as_str())).collect(),
+                Some("breakers") => self
+                    .breakers
+                    .iter()
+                    .map(|name| Some(name.as_str()))
+                    .collect(),
                 _ => self.tasks.iter().map(|name| Some(name.as_str())).collect(),
             };
             names
@@ -86,6 +93,7 @@ impl Settings {
                 .chain(std::mem::take(&mut content.queues))
                 .collect(),
             tasks: known.chain(sources.tasks.iter().cloned()).collect(),
+            breakers: std::mem::take(&mut content.breakers).into_iter().collect(),
             incomplete: content.broken || !sources.mistakes.is_empty(),
         };
         unknown_tasks(sources, &content, report);

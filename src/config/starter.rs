@@ -96,6 +96,10 @@ fn heading(section: &str) -> String {
             "\n# Overrides what one kind of task says about itself. A name with dots takes quotes.\n",
             "tasks.\"billing.charge\"",
         ),
+        "breakers.*" => (
+            "\n# Overrides what the program says about one circuit breaker: of a kind of task, or of what tasks depend on.\n",
+            "breakers.stripe",
+        ),
         other => ("", other),
     };
     match doc {

@@ -493,6 +493,7 @@ fn the_starter_file_is_right_as_it_is_and_with_every_key_in_force() {
         let name = match key.path.split('.').next() {
             Some("queues") => Some("reports"),
             Some("tasks") => Some("billing.charge"),
+            Some("breakers") => Some("stripe"),
             _ => None,
         };
         let slot = Slot::find(key.path, name).unwrap();
@@ -504,6 +505,21 @@ fn the_starter_file_is_right_as_it_is_and_with_every_key_in_force() {
             shown.source
         );
     }
+}
+
+#[test]
+fn a_breaker_takes_what_its_section_says_and_nothing_else() {
+    let text = "[breakers.stripe]\nconsecutive = 3\nopen_for = \"200ms\"\n[breakers.\"billing.charge\"]\njitter = 0\n";
+    let config = load(&sources(text, &[])).into_result().unwrap();
+    let names: Vec<&str> = config.breakers.keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["billing.charge", "stripe"]);
+    let stripe = config.breakers.values().nth(1).unwrap();
+    let expected = celeriac_actors::breaker::BreakerOverride {
+        consecutive: Some(3),
+        open_for: Some(Duration::from_millis(200)),
+        ..Default::default()
+    };
+    assert_eq!(*stripe, expected);
 }
 
 #[test]

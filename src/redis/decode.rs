@@ -126,6 +126,7 @@ pub(super) fn record(id: TaskId, stored: &[u8]) -> Result<FinalRecord, BrokerErr
     let (ttl, rest) = stored.split_first_chunk::<8>().ok_or_else(short)?;
     let (state, rest) = rest.split_first().ok_or_else(short)?;
     let (attempts, body) = rest.split_first_chunk::<2>().ok_or_else(short)?;
+    let (body, progress) = FinalRecord::split_body(body.to_vec());
     Ok(FinalRecord {
         id,
         state: match state {
@@ -135,7 +136,8 @@ pub(super) fn record(id: TaskId, stored: &[u8]) -> Result<FinalRecord, BrokerErr
             b'd' => TaskState::Dead,
             _ => return Err(strange("a result is of an unknown state")),
         },
-        body: body.to_vec(),
+        body,
+        progress,
         attempts: u16::from_be_bytes(*attempts),
         ttl: Duration::from_millis(u64::from_be_bytes(*ttl)),
     })

@@ -160,7 +160,7 @@ fn record(record: &FinalRecord, with_body: bool) -> Vec<u8> {
     });
     bytes.extend_from_slice(&record.attempts.to_be_bytes());
     if with_body {
-        bytes.extend_from_slice(&record.body);
+        bytes.extend_from_slice(&record.stored_body());
     }
     bytes
 }
@@ -168,5 +168,7 @@ fn record(record: &FinalRecord, with_body: bool) -> Vec<u8> {
 /// Returns how many results of a call have bodies.
 pub(super) fn bodies(call: &ExchangeCall) -> usize {
     let records = call.settlements.iter().filter_map(|s| s.outcome.record());
-    records.filter(|record| !record.body.is_empty()).count()
+    records
+        .filter(|record| !record.body.is_empty() || record.progress.is_some())
+        .count()
 }

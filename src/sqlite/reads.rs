@@ -153,10 +153,12 @@ pub(super) fn results(
             int(now.as_millis()),
         ];
         let record = db.first(RESULT, &values, |row| {
+            let (body, progress) = FinalRecord::split_body(row.blob(1));
             Some(FinalRecord {
                 id: *task,
                 state: row.text(0).parse().ok()?,
-                body: row.blob(1),
+                body,
+                progress,
                 attempts: u16::try_from(row.count(2)).unwrap_or(u16::MAX),
                 ttl: std::time::Duration::from_millis(row.count(3)),
             })

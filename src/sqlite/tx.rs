@@ -282,12 +282,13 @@ impl<'a> Tx<'a> {
     pub(super) fn keep(&mut self, queue: Q, record: &FinalRecord) -> QueryResult<()> {
         let (id, name) = (self.at(queue).id, self.at(queue).name.clone());
         self.effects.finished.push((name, record.id));
-        self.effects.written += record.body.len() + 64;
+        let body = record.stored_body();
+        self.effects.written += body.len() + 64;
         let values = [
             Value::Int(id),
             Value::Blob(record.id.as_bytes()),
             Value::Text(record.state.as_str()),
-            Value::Blob(&record.body),
+            Value::Blob(&body),
             Value::Int(i64::from(record.attempts)),
             int(millis(record.ttl)),
             int(self.now.plus(record.ttl).as_millis()),

@@ -43,6 +43,15 @@ fn billing_retries_what_is_worth_it() {
 }
 
 #[test]
+fn breaker_parks_what_needs_the_bank() {
+    let expected = "the breaker opened\n\
+                    200 tasks waited, the bank was left alone: true\n\
+                    200 orders were charged once the bank was back\n\
+                    the breaker is closed\n";
+    assert_eq!(output_of("breaker"), expected);
+}
+
+#[test]
 fn embedding_takes_up_what_the_first_run_left() {
     let expected = "resized to 320\nthe first run ended: Stopped\nthe second run resized to 400\n";
     assert_eq!(output_of("embedding"), expected);

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod breakers;
 mod cli_bench;
+mod cli_breaker;
 mod cli_dead;
 mod cli_dead_support;
 mod cli_doctor;
@@ -22,6 +24,7 @@ mod faults;
 mod giving_up;
 mod golden;
 mod life_cycle;
+mod many_ends;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]

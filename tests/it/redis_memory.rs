@@ -37,6 +37,7 @@ fn tasks(first: u128) -> Arc<EnqueueCall> {
 
 fn succeed(number: u128) -> Outcome {
     let result = Some(FinalRecord {
+        progress: None,
         body: vec![b'y'; 1_000],
         ..outcome::record(number, TaskState::Succeeded)
     });

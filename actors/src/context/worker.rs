@@ -7,6 +7,7 @@ use std::sync::Arc;
 use slog::Logger;
 
 use crate::blocking::BlockingPool;
+use crate::breaker::Breakers;
 use crate::frame::FrameLimits;
 use crate::ids::WorkerId;
 use crate::policy::ResultLimits;
@@ -32,6 +33,8 @@ pub struct WorkerContext {
     pub limits: FrameLimits,
     /// The bounds of results.
     pub results: ResultLimits,
+    /// The circuit breakers.
+    pub breakers: Breakers,
 }
 
 /// Values shared by all tasks of a program, one per type.

@@ -68,6 +68,7 @@ impl Pump {
             Abort::Released if overstayed => Abort::HardLimit,
             why => why,
         });
+        crate::breaker::landed(context, &kind.policy, &end, aborted);
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
@@ -83,7 +84,7 @@ impl Pump {
         let conclusion = conclude(end, &ended, &mut self.rng)?;
         log_end(&setup, context, &conclusion);
         setup.ended(context, &conclusion, ended.elapsed);
-        Some(conclusion.outcome)
+        Some(conclusion.outcome.with_progress(context.report().get()))
     }
 }
 

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{MemoryBroker, MemoryStore, PATIENCE, Probe, RunningClock};
+use crate::breaker::Breakers;
 use crate::child::{ExitReason, TreeNode};
 use crate::failure::Failure;
 use crate::frame::{FrameLimits, decode_value};
@@ -50,6 +51,7 @@ pub struct Rig {
     producer: Producer,
     store: Arc<MemoryStore>,
     clock: Arc<RunningClock>,
+    breakers: Breakers,
     /// What was seen of the tree.
     pub probe: Probe,
 }
@@ -89,6 +91,12 @@ impl Rig {
     #[must_use]
     pub fn clock(&self) -> &RunningClock {
         &self.clock
+    }
+
+    /// Returns the circuit breakers of the process.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     /// Returns the producer of the test.

@@ -11,6 +11,7 @@ use slog::{Logger, o};
 use tokio::sync::{Notify, watch};
 
 use super::{TreeOptions, TreeParts};
+use crate::breaker::keeper::Keeper;
 use crate::child::{
     ChildSpec, OnUnresponsive, Pings, Placement, Recipe, Shutdown, StartError, Strategy,
     SupervisorSpec,
@@ -169,6 +170,10 @@ impl Builder {
             let herald = ChildSpec::new(&slot, recipe.on_stop(Herald::stop));
             services = services.child(self.own(herald.shutdown(quick)));
         }
+        let breakers = self.parts.worker.breakers.clone();
+        let recipe = Recipe::new(move |_| Keeper::new(breakers.clone())).on_stop(Keeper::stop);
+        let keeper = ChildSpec::new(&Slot::<Keeper>::new("breakers"), recipe);
+        services = services.child(self.own(keeper.shutdown(quick)));
         let recipe = Recipe::new(move |_| bells.clone());
         let waker = ChildSpec::new(&Slot::<Waker>::new("waker"), recipe)
             .shutdown(quick)

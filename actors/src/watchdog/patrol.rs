@@ -13,6 +13,7 @@ use crate::context::{Abort, AttemptContext};
 use crate::execution::{Ended, conclude_blocked};
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
+use crate::runner::AttemptEnd;
 use crate::table::AttemptTable;
 
 /// How often lanes are pinged and limits looked at while something runs; half as often while nothing does.
@@ -99,6 +100,8 @@ impl Duty {
         rng: &mut StdRng,
     ) -> Option<Outcome> {
         let entry = self.setup.registry.entries.get(context.task())?;
+        let (end, why) = (AttemptEnd::Aborted, Some(Abort::HardLimit));
+        crate::breaker::landed(context, &entry.policy, &end, why);
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
@@ -111,7 +114,8 @@ impl Duty {
             frame_limits: &self.setup.worker.limits,
             results: &self.setup.worker.results,
         };
-        Some(conclude_blocked(&ended, rng).outcome)
+        let outcome = conclude_blocked(&ended, rng).outcome;
+        Some(outcome.with_progress(context.report().get()))
     }
 
     /// Finds out whether a thread answers. One that does not is reported once, with the task that has it; what waits

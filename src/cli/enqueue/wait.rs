@@ -285,6 +285,7 @@ mod tests {
     fn ends_are_told_as_scripts_read_them() {
         let limits = FrameLimits::default();
         let mut record = FinalRecord {
+            progress: None,
             id: expected(1).id,
             state: TaskState::Succeeded,
             body: Vec::new(),

@@ -5,6 +5,7 @@ use celeriac_actors::failure::Failure;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::TaskId;
 use celeriac_actors::ports::DeadLetter;
+use celeriac_actors::progress::Progress;
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Timestamp, millis};
 use serde_json::{Map, Value, json};
@@ -41,9 +42,27 @@ pub(super) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value
             Err(reason) => document["garbage"] = json!(reason),
         }
     }
+    if let Some(progress) = progress(found) {
+        document["progress"] = json!({
+            "done": progress.done,
+            "total": progress.total,
+            "percent": progress.percent(),
+            "note": progress.note,
+            "at": progress.at.to_string(),
+        });
+    }
     let letters: Vec<Value> = found.letters.iter().map(letter).collect();
     document["dead_letters"] = letters.into();
     document
+}
+
+/// Returns how far it has come: what its running attempt says, else what was kept with its end.
+fn progress(found: &Found) -> Option<&Progress> {
+    let of_end = found
+        .end
+        .as_ref()
+        .and_then(|(_, end)| end.progress.as_ref());
+    found.progress.as_ref().or(of_end)
 }
 
 /// Where the task stands: what lives counts more than how an earlier life ended.
@@ -131,6 +150,9 @@ fn letter(letter: &DeadLetter) -> Value {
 pub(super) fn draw(id: TaskId, found: &Found, limits: &FrameLimits, now: Timestamp) -> String {
     let mut document = document(id, found, limits);
     let letters = document["dead_letters"].take();
+    if let Some(progress) = progress(found) {
+        document["progress"] = progress.to_string().into();
+    }
     let mut text = String::new();
     fields(&mut text, "", &document);
     if let Some((_, task)) = &found.stored

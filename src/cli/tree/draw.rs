@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use celeriac_actors::activity::{LaneActivity, Running};
+use celeriac_actors::breaker::BreakerView;
 use celeriac_actors::child::{ChildState, TreeNode};
 use celeriac_actors::time::Timestamp;
 
@@ -36,6 +37,7 @@ pub(in crate::cli) fn worker(worker: &Worker, now: Timestamp) -> String {
             lines.push(line(&detail.tree, then));
             let pen = Pen {
                 lanes: &detail.lanes,
+                breakers: &detail.breakers,
                 now: then,
             };
             pen.below(&detail.tree, "", &mut lines);
@@ -48,13 +50,17 @@ pub(in crate::cli) fn worker(worker: &Worker, now: Timestamp) -> String {
 /// What is drawn below a child: its children, and for a lane what is on its threads.
 struct Pen<'a> {
     lanes: &'a [LaneActivity],
+    breakers: &'a [BreakerView],
     now: Timestamp,
 }
 
 impl Pen<'_> {
     fn below(&self, node: &TreeNode, indent: &str, lines: &mut Vec<String>) {
         let threads = self.lanes_of(node);
-        let notes: Vec<String> = threads.iter().flat_map(|lane| activity(lane)).collect();
+        let mut notes: Vec<String> = threads.iter().flat_map(|lane| activity(lane)).collect();
+        if node.name == "breakers" {
+            notes.extend(self.breakers.iter().map(|view| breaker(view, self.now)));
+        }
         let total = notes.len() + node.children.len();
         let mut drawn = 0;
         let mut branch = || {
@@ -83,6 +89,23 @@ impl Pen<'_> {
         let is_its = |lane: &&LaneActivity| Some(lane.lane) == index;
         self.lanes.iter().filter(is_its).collect()
     }
+}
+
+/// Draws a breaker as its worker sees it.
+fn breaker(view: &BreakerView, now: Timestamp) -> String {
+    let BreakerView {
+        record,
+        calls,
+        failures,
+        parked,
+        ..
+    } = view;
+    let mut text = format!("{} {}", record.name, record.state.as_str());
+    if record.turn > 0 {
+        text.push_str(&format!(" since {}", span(now.since(record.since))));
+    }
+    text.push_str(&format!(", {failures} of {calls} failed, {parked} parked"));
+    text
 }
 
 /// Draws one child: name, kind, state, and what is worth knowing of its life.
@@ -241,6 +264,7 @@ pub(super) mod tests {
         );
         let work = node("work", "Supervisor", vec![lane]);
         WorkerDetail {
+            breakers: Vec::new(),
             tree: node("celeriac", "Supervisor", vec![crashed, work]),
             lanes: vec![LaneActivity {
                 lane: 0,
@@ -249,6 +273,7 @@ pub(super) mod tests {
                 prefetched: 2,
                 running: vec![spin()],
                 running_total: 1,
+                progress: Vec::new(),
                 blocked_by: Some(spin()),
             }],
             broker_away: Some((5_000, "no route".to_owned())),

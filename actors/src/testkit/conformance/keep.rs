@@ -6,6 +6,7 @@ use super::kit::{id, outcome, rule};
 use super::{Harness, Stage};
 use crate::lease::{FinalRecord, Outcome};
 use crate::ports::SharedValue;
+use crate::progress::Progress;
 use crate::state::TaskState;
 use crate::time::Timestamp;
 
@@ -20,6 +21,12 @@ async fn finish<H: Harness>(stage: &mut Stage<H>, number: u128, ttl: Duration) -
     let mut consumer = stage.consumer("w1").await;
     let tag = consumer.fetch_one().await;
     let record = FinalRecord {
+        progress: Some(Progress {
+            done: 3,
+            total: 4,
+            note: "almost".to_owned(),
+            at: Timestamp::from_millis(5),
+        }),
         ttl,
         ..outcome::record(number, TaskState::Succeeded)
     };
@@ -171,6 +178,21 @@ pub async fn a_shared_value_is_compared_and_set<H: Harness>() {
         here.shared("other").await,
         Ok(None),
     );
+    let (large, other) = (vec![7; 64 << 10], vec![8; 64 << 10]);
+    let both = futures_util::future::join(
+        here.share("leader", 2, &large, ttl),
+        there.share("leader", 2, &other, ttl),
+    );
+    let both = both.await;
+    let winner = match both {
+        (Ok(Some(3)), Ok(None)) => Some(large),
+        (Ok(None), Ok(Some(3))) => Some(other),
+        _ => None,
+    };
+    rule("of two who write at once one wins", winner.is_some(), true);
+    let kept = there.shared("leader").await;
+    let kept = kept.map(|kept| kept.map(|kept| kept.value));
+    rule("what the winner wrote is read", kept, Ok(winner));
 }
 
 /// A shared value ends after its time; who held it cannot take the next one's version for its own.

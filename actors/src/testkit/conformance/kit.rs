@@ -98,6 +98,7 @@ pub mod outcome {
     #[must_use]
     pub fn record(number: u128, state: TaskState) -> FinalRecord {
         FinalRecord {
+            progress: None,
             id: id(number),
             state,
             body: vec![1, 2, 3],

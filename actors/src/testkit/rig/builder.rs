@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::Rig;
 use crate::attempt::Attempt;
 use crate::blocking::BlockingPool;
+use crate::breaker::{BreakerPolicy, Breakers};
 use crate::child::Environment;
 use crate::context::{AppState, WorkerContext};
 use crate::frame::FrameLimits;
-use crate::ids::{QueueName, WorkerId};
+use crate::ids::{BreakerName, QueueName, WorkerId};
 use crate::ports::{Broker, DeadLetters};
 use crate::producer::{Producer, ProducerOptions};
 use crate::registry::Registry;
@@ -73,6 +74,17 @@ impl RigBuilder {
     ) -> Self {
         let added = self.registry.actor(actor);
         added.expect("the names of the actor and its tasks are free");
+        self
+    }
+
+    /// Sets when the breaker of this name opens.
+    ///
+    /// # Panics
+    /// When the name cannot be used.
+    #[must_use]
+    pub fn breaker(mut self, name: &str, policy: BreakerPolicy) -> Self {
+        let name = BreakerName::new(name).expect("the name of a breaker");
+        self.registry.breaker(name, policy);
         self
     }
 
@@ -154,8 +166,9 @@ impl RigBuilder {
         let producer = |broker: Arc<dyn Broker>| {
             Producer::new(broker, clock.clone(), ProducerOptions::default())
         };
+        let id = WorkerId::new(&self.worker).expect("the name of a worker");
         let worker = WorkerContext {
-            worker: WorkerId::new(&self.worker).expect("the name of a worker"),
+            worker: id.clone(),
             state: self.state,
             blocking: BlockingPool::new(4),
             log: probe.logger(),
@@ -163,7 +176,10 @@ impl RigBuilder {
             producer: producer(faults.clone()),
             limits: self.limits,
             results: crate::policy::ResultLimits::default(),
+            breakers: Breakers::new(faults.clone(), clock.clone(), &id, probe.logger())
+                .of_program(&self.registry),
         };
+        let breakers = worker.breakers.clone();
         let store: Arc<dyn DeadLetters> = self.store.clone();
         let environment = Environment {
             log: probe.logger(),
@@ -188,6 +204,7 @@ impl RigBuilder {
             store: self.store,
             clock: running,
             probe,
+            breakers,
         };
         rig.wait_for_tree(|tree| {
             tree.find("work")
