@@ -20,6 +20,8 @@ mod faults;
 mod giving_up;
 mod golden;
 mod life_cycle;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod ports;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]
