@@ -67,7 +67,7 @@ async fn a_locked_store_is_waited_for_and_given_up_on() {
     let ran = site.run("dead discard --all").expect(69);
     assert!(ran.err.contains("locked"), "{}", ran.err);
     let waited = begun.elapsed().as_secs();
-    assert!((10..25).contains(&waited), "{waited} s");
+    assert!((10..60).contains(&waited), "{waited} s");
     // A reader is not kept out.
     assert_eq!(ids(&site, "--status new").len(), 3);
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
 use crate::cli_dead_support::{Ran, Site};
+use crate::daemon::eventually;
 
 /// Returns the texts of one verdict about one thing.
 fn texts(ran: &Ran, verdict: &str, check: &str) -> Vec<String> {
@@ -161,23 +162,18 @@ async fn a_task_is_sent_through_the_worker_that_runs_the_demo_tasks() {
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let _daemon = Daemon(child.unwrap());
     let broker = site.broker();
-    let is_up = async {
-        while !broker
-            .workers()
-            .await
-            .unwrap()
-            .iter()
-            .any(|worker| worker.alive)
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), is_up)
-        .await
-        .unwrap();
-    let ran = site.run("doctor --task --json").expect(0);
-    let task = texts(&ran, "ok", "task");
-    assert!(task[0].contains("by a worker"), "{}", ran.out);
+    eventually("the worker is up", async || {
+        let workers = broker.workers().await.unwrap();
+        workers.iter().any(|worker| worker.alive).then_some(())
+    })
+    .await;
+    // It waits for a worker for three seconds only, which may not do for a worker that has just come up.
+    let ran = eventually("a worker takes the task", async || {
+        let ran = site.run("doctor --task --json").expect(0);
+        let took = texts(&ran, "ok", "task");
+        took.first()?.contains("by a worker").then_some(ran)
+    })
+    .await;
     assert!(
         texts(&ran, "ok", "workers")[0].contains("alive"),
         "{}",

@@ -16,14 +16,12 @@ use tokio::time::Instant;
 
 use crate::daemon::{Ground, PATIENCE};
 
-/// Lease and sweep at their defaults: within this a lost task must be back.
-const RESCUE: Duration = Duration::from_secs(15);
-
 /// Goal: killing a worker in the middle costs no result and falsifies none.
 /// Method: checksums of real files through two daemons; one is killed with tasks in hand and started again.
 #[tokio::test]
 async fn every_checksum_is_right_after_a_kill() {
-    let ground = Ground::new();
+    // What was lost comes back because its worker is dead, long before the lease ends.
+    let ground = Ground::with("lease = \"10m\"\n");
     let files = files(ground.path());
     let mut first = ground.daemon(&[]).await;
     let _second = ground.daemon(&[]).await;
@@ -39,7 +37,6 @@ async fn every_checksum_is_right_after_a_kill() {
         .await;
     let held: HashSet<TaskId> = ground.holding(&first, 10).await.into_iter().collect();
     first.kill();
-    let killed = Instant::now();
     let _again = ground.daemon(&[]).await;
     let all: Vec<TaskHandle> = checksums.iter().chain(&sleeps).cloned().collect();
     let rescued: Vec<TaskHandle> = all
@@ -48,8 +45,6 @@ async fn every_checksum_is_right_after_a_kill() {
         .cloned()
         .collect();
     ground.all_succeed(&rescued).await;
-    assert!(killed.elapsed() < RESCUE, "{:?}", killed.elapsed());
-
     ground.all_succeed(&sleeps).await;
     for (end, path) in ground.ends(&checksums).await.iter().zip(&files) {
         let found: Value = decode_value(&end.body, &FrameLimits::default()).unwrap();
@@ -211,7 +206,7 @@ async fn a_task_that_never_yields_is_named_and_others_go_on() {
     let ground = Ground::new();
     let daemon = ground.daemon(&[]).await;
     let spin = ground
-        .enqueue_to("kyb", "demo.spin", [json!({ "ms": 12_000 })])
+        .enqueue_to("kyb", "demo.spin", [json!({ "ms": 20_000 })])
         .await;
     let detail = ground
         .detail_where(&daemon, |detail| {

@@ -9,12 +9,12 @@ use serde_json::json;
 use crate::daemon::Ground;
 use crate::examples::path_of;
 
-/// Three restarts are accepted, far enough apart for something to happen between them.
+/// Three restarts are accepted, far enough apart for something to happen between them on a busy machine.
 const SUPERVISION: &str = "lease = \"60s\"
 [supervision]
 max_restarts = 3
-backoff_base = \"500ms\"
-backoff_ceiling = \"500ms\"
+backoff_base = \"3s\"
+backoff_ceiling = \"3s\"
 ";
 
 fn ids(handles: &[TaskHandle]) -> HashSet<TaskId> {

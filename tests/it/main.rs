@@ -25,6 +25,8 @@ mod giving_up;
 mod golden;
 mod life_cycle;
 mod many_ends;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod ports;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]

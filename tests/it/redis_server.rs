@@ -2,15 +2,15 @@
 //!
 //! It can be killed and started again on the same port and data, frozen, filled, and given users and certificates.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::daemon::PATIENCE;
+use crate::ports::{STARTS, free_port};
 use crate::redis_resp::{Reply, Resp};
 
 /// What a server keeps when it dies.
@@ -84,7 +84,7 @@ impl RedisServer {
         if server.options.tls {
             certify(server.dir.path());
         }
-        for _ in 0..20 {
+        for _ in 0..STARTS {
             server.port = free_port();
             server.tls_port = free_port();
             server.bus_port = free_port();
@@ -264,7 +264,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// Looks until there is something, for at most half a minute.
+/// Looks until there is something, for at most [`PATIENCE`].
 #[expect(clippy::disallowed_methods, reason = "another process is waited for")]
 pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
@@ -272,29 +272,9 @@ pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "waited in vain until {what}"
-        );
+        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Returns a port that nobody listens on now.
-///
-/// Below those that the kernel gives to clients: a client that calls in vain could get the port of the server that it
-/// calls for, and keep it.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const RANGE: u32 = 16_000;
-    wait_until("a port is free", || {
-        let next = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 16_000 + (std::process::id().wrapping_mul(577) + next) % RANGE;
-        let port = u16::try_from(port).unwrap();
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .is_ok()
-            .then_some(port)
-    })
 }
 
 /// Makes an authority and a certificate of it for this machine.

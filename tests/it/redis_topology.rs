@@ -97,7 +97,8 @@ impl RedisSentinel {
                 "sentinel monitor {MASTER} 127.0.0.1 {} {quorum}",
                 master.port
             ),
-            format!("sentinel down-after-milliseconds {MASTER} 500"),
+            // A busy machine keeps a server waiting for longer than one would think.
+            format!("sentinel down-after-milliseconds {MASTER} 2000"),
             format!("sentinel failover-timeout {MASTER} 1000"),
         ];
         let sentinel = |_| {
@@ -142,6 +143,20 @@ impl RedisSentinel {
                     && others.parts().len() + 1 == self.sentinels.len()
             };
             self.sentinels.iter().all(ready).then_some(())
+        });
+    }
+
+    /// Waits until the replica has everything that the master had when this was called.
+    pub(crate) fn wait_replicated(&self) {
+        let port = self.master_port();
+        let mut servers = self.servers.iter();
+        let master = servers.find(|server| server.port == port);
+        let mut connection = master.expect("the master is one of ours").connect();
+        // It waits for the last write of its own connection.
+        done(&connection.ask(&["SET", "replicated", "1"]).unwrap());
+        wait_until("the replica has everything", || {
+            let replicas = connection.ask(&["WAIT", "1", "5000"]).unwrap();
+            (replicas == Reply::Integer(1)).then_some(())
         });
     }
 

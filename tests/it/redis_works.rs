@@ -78,7 +78,7 @@ impl Runs {
     }
 }
 
-/// What was logged: level, message and the rest.
+/// What was logged: level, message, and the error if there is one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -88,8 +88,21 @@ impl Drain for Log {
 
     fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), slog::Never> {
         if record.level().is_at_least(Level::Info) {
-            let line = format!("{} {}", record.level(), record.msg());
-            self.0.lock().unwrap().push(line);
+            let mut line = Line(format!("{} {}", record.level(), record.msg()));
+            slog::KV::serialize(&record.kv(), record, &mut line).unwrap();
+            self.0.lock().unwrap().push(line.0);
+        }
+        Ok(())
+    }
+}
+
+/// A line under way.
+struct Line(String);
+
+impl slog::Serializer for Line {
+    fn emit_arguments(&mut self, key: slog::Key, value: &std::fmt::Arguments<'_>) -> slog::Result {
+        if AsRef::<str>::as_ref(&key) == "error" {
+            self.0.push_str(&format!(": {value}"));
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use celeriac_actors::ports::{Broker, BrokerError, ScanRequest, Spool as _, id_of
 use celeriac_actors::producer::{Added, EnqueueError, EnqueueOptions, ProducerOptions};
 use celeriac_actors::state::TaskState;
 
+use crate::daemon::{PATIENCE, eventually};
 use crate::redis_proxy::{At, Cut, Fate, Proxy};
 use crate::redis_server::{Persistence, RedisServer, ServerOptions};
 
@@ -82,7 +83,7 @@ impl Spooling {
 
     /// Waits until everything was relayed.
     async fn drained(&self) {
-        let limit = Duration::from_secs(30);
+        let limit = PATIENCE;
         let drained = async { while self.spool.drain(limit).await.unwrap() > 0 {} };
         tokio::time::timeout(limit, drained).await.unwrap();
     }
@@ -236,9 +237,10 @@ fn kills_on_both_sides_lose_and_double_nothing() {
     // What it says meanwhile is read when it is killed.
     run(async {
         let looking = open(&server.url()).unwrap();
-        while counted(&*looking).await.unwrap() < 3_000 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("much of it is relayed", async || {
+            (counted(&*looking).await.unwrap() >= 3_000).then_some(())
+        })
+        .await;
     });
     acknowledged.extend(third.kill());
 
@@ -312,7 +314,7 @@ fn without_a_spool_the_error_says_what_is_certain() {
     run(async {
         let broker = open(&proxy.url()).unwrap();
         let options = ProducerOptions {
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(2),
             ..ProducerOptions::default()
         };
         let client = Client::new(Arc::clone(&broker), Arc::new(SystemClock), options);
@@ -332,9 +334,10 @@ fn without_a_spool_the_error_says_what_is_certain() {
         let call = error.call().unwrap();
         // The answer to the first may come as late as it likes.
         let direct = open(&server.url()).unwrap();
-        while there(&*direct).await.unwrap().1 < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("it is added", async || {
+            (there(&*direct).await.unwrap().1 == 2).then_some(())
+        })
+        .await;
         client.producer().repeat(call).await.unwrap();
         let (ids, enqueued) = there(&**client.broker()).await.unwrap();
         assert_eq!((ids, enqueued), (vec![1, 2], 2));

@@ -40,6 +40,11 @@ impl Harness for Bench {
         true
     }
 
+    /// Fewer than time would allow: each step waits for the disk.
+    fn histories(&self) -> u32 {
+        60
+    }
+
     async fn step_clock(&self, step: ClockStep) -> bool {
         match step {
             ClockStep::WallForward(by) => self.clock.step_wall_forward(by),

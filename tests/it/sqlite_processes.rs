@@ -13,6 +13,7 @@ use celeriac::sqlite::{SqliteBroker, SqliteOptions};
 use celeriac_actors::ports::{Broker, Wake, id_of};
 use celeriac_actors::testkit::conformance::run;
 
+use crate::daemon::PATIENCE;
 use crate::sqlite_faults::{adding, exchange, opened, queue};
 
 struct Other {
@@ -132,7 +133,7 @@ fn hold_tasks() {
     });
 }
 
-/// Goal: a task enqueued by another process wakes one who waits here within 50 ms.
+/// Goal: a task enqueued by another process wakes one who waits here, and not the look that is made once a second.
 #[expect(clippy::disallowed_methods, reason = "it measures real time")]
 #[test]
 fn a_bell_is_heard_across_processes() {
@@ -151,13 +152,14 @@ fn a_bell_is_heard_across_processes() {
                 .unwrap();
             let from = Instant::now();
             other.tell(&round.to_string());
-            let heard = broker.wait(&queues, Duration::from_secs(5)).await.unwrap();
+            let heard = broker.wait(&queues, PATIENCE).await.unwrap();
             times.push(from.elapsed());
             assert!(heard.contains(&Wake::Ready(queue())), "{heard:?}");
             other.hear();
         }
         times.sort_unstable();
-        assert!(times[10] < Duration::from_millis(50), "{times:?}");
+        // Looks alone would hit so many of twenty by chance once in hundreds of runs.
+        assert!(times[10] < Duration::from_millis(250), "{times:?}");
         other.kill();
     });
 }

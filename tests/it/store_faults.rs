@@ -5,6 +5,7 @@ use std::time::Duration;
 use celeriac::store::{Store, StoreOptions, StoreUrl};
 use celeriac_actors::ports::{DeadFilter, DeadLetters as _, StoreError};
 
+use crate::daemon::PATIENCE;
 use crate::store_support::{Bed, letter, on_both};
 
 on_both!(a_locked_store_is_unavailable_within_bounds_and_recovers);
@@ -15,7 +16,7 @@ async fn a_locked_store_is_unavailable_within_bounds_and_recovers(bed: Bed) {
     store.check().await.unwrap();
     let mut other = bed.raw();
     other.lock();
-    let insert = tokio::time::timeout(Duration::from_secs(10), store.insert(vec![letter(0, 1)]));
+    let insert = tokio::time::timeout(PATIENCE, store.insert(vec![letter(0, 1)]));
     let error = insert.await.expect("the wait is bounded").unwrap_err();
     assert!(
         matches!(error, StoreError::Unavailable(_)) && error.is_outage(),
@@ -76,10 +77,7 @@ fn a_store_that_must_not_be_written_refuses() {
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
         }
         runtime().block_on(async {
-            let options = StoreOptions {
-                timeout: Duration::from_millis(300),
-                ..StoreOptions::default()
-            };
+            let options = StoreOptions::default();
             let fresh = Store::open(&fresh, options).unwrap();
             let error = fresh.migrate().await.unwrap_err();
             assert!(matches!(error, StoreError::Refused(_)), "{error:?}");

@@ -1,34 +1,34 @@
-//! A PostgreSQL server of our own: on a free loopback port, in a temporary directory, gone with its last user.
+//! A PostgreSQL server of our own: on a free loopback port, in a temporary directory, gone with this process.
 
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::ports::{STARTS, free_port};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 
 /// A database for one test.
 pub(crate) struct Database {
-    server: Arc<Server>,
+    server: &'static Server,
     name: String,
 }
 
 impl Database {
-    /// Creates an empty database, on the server of other tests that run or on a new one.
+    /// Creates an empty database, on the one server of all tests of this process.
     pub(crate) fn create() -> Self {
-        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        static SERVER: OnceLock<(Server, Guard)> = OnceLock::new();
         static COUNT: AtomicU32 = AtomicU32::new(0);
 
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = shared
-            .upgrade()
-            .unwrap_or_else(|| Arc::new(Server::start()));
-        *shared = Arc::downgrade(&server);
-        drop(shared);
+        let start = || {
+            let server = Server::start();
+            let guard = Guard::of(&server);
+            (server, guard)
+        };
+        let server = &SERVER.get_or_init(start).0;
         let name = format!("celeriac_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         PgConnection::establish(&server.url("postgres"))
             .unwrap()
@@ -42,7 +42,30 @@ impl Database {
     }
 }
 
-/// A running server; stops when dropped, so also when a test panics.
+/// Ends the server and removes its directory when this process is gone, however it goes.
+struct Guard(#[expect(dead_code, reason = "its standard input ends with this process")] Child);
+
+impl Guard {
+    fn of(server: &Server) -> Self {
+        let pid = std::fs::read_to_string(server.dir.path().join("data/postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap();
+        // It leaves shared memory behind when it is killed: it is asked, and gone at once all the same.
+        let script = format!(
+            "trap '' INT; cat; kill -QUIT {pid}; \
+             for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 {pid} || break; sleep 0.2; done; rm -rf \"$1\""
+        );
+        let child = Command::new("/bin/sh")
+            .args(["-c", &script, "sh"])
+            .arg(server.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+/// A running server.
 struct Server {
     programs: PathBuf,
     dir: tempfile::TempDir,
@@ -60,14 +83,11 @@ impl Server {
         if let Some((uid, gid)) = user {
             chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let server = Self {
+        let mut server = Self {
             programs: programs(),
             dir,
             user,
-            port,
+            port: 0,
         };
         let data = server.dir.path().join("data");
         server.run("initdb", |command| {
@@ -82,44 +102,55 @@ impl Server {
                 "--locale=C",
             ])
         });
-        server.run("pg_ctl", |command| {
-            let options = format!(
-                "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -F -c max_connections=200"
-            );
-            let log = server.dir.path().join("log");
-            command.arg("start").arg("-w").arg("-D").arg(&data).arg("-l").arg(log).arg("-o").arg(options)
-        });
-        server
+        for _ in 0..STARTS {
+            server.port = free_port();
+            if server.launch(&data) {
+                return server;
+            }
+        }
+        panic!("PostgreSQL does not start:\n{}", server.log());
+    }
+
+    /// Starts the processes and waits until they serve. Returns `false` when they ended instead.
+    fn launch(&self, data: &Path) -> bool {
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -F -c max_connections=200",
+            self.port
+        );
+        let log = self.dir.path().join("log");
+        self.ends_well("pg_ctl", |command| {
+            let command = command.args(["start", "-w", "-t", "120", "-D"]).arg(data);
+            command.arg("-l").arg(log).arg("-o").arg(options)
+        })
     }
 
     fn url(&self, database: &str) -> String {
         format!("postgres://celeriac@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// Runs one of the server's programs.
     fn run(&self, program: &str, with: impl FnOnce(&mut Command) -> &mut Command) {
+        assert!(self.ends_well(program, with), "{program}: {}", self.log());
+    }
+
+    /// Runs one of the server's programs; returns whether it succeeded.
+    fn ends_well(&self, program: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> bool {
         let mut command = Command::new(self.programs.join(program));
         command.current_dir(self.dir.path());
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
-        let log = self.dir.path().join("run.log");
-        let out = std::fs::File::create(&log).unwrap();
+        let out = std::fs::File::create(self.dir.path().join("run.log")).unwrap();
         command.stdout(out.try_clone().unwrap()).stderr(out);
-        let status = with(&mut command).status().unwrap();
-        assert!(
-            status.success(),
-            "{program}: {}",
-            std::fs::read_to_string(log).unwrap_or_default()
-        );
+        with(&mut command).status().unwrap().success()
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let data = self.dir.path().join("data");
-        self.run("pg_ctl", |command| {
-            command.args(["stop", "-m", "immediate", "-D"]).arg(&data)
-        });
+    /// Returns what the program that ran last and the server said.
+    fn log(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name));
+        ["run.log", "log"]
+            .map(|name| read(name).unwrap_or_default())
+            .concat()
     }
 }
 

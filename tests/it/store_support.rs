@@ -12,6 +12,8 @@ use celeriac_actors::time::Timestamp;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 
+use crate::daemon::PATIENCE;
+
 /// Runs each case on a fresh store of every backend.
 macro_rules! on_both {
     ($($case:ident),+ $(,)?) => {
@@ -66,7 +68,7 @@ impl Bed {
     /// Opens the store with a short patience, without migrating it.
     pub(crate) fn open(&self) -> Store {
         let options = StoreOptions {
-            timeout: Duration::from_millis(600),
+            timeout: Duration::from_secs(3),
             ..StoreOptions::default()
         };
         Store::open(&self.url, options).unwrap()
@@ -76,6 +78,7 @@ impl Bed {
     pub(crate) async fn migrated(&self) -> Store {
         let options = StoreOptions {
             migrate: true,
+            timeout: PATIENCE,
             ..StoreOptions::default()
         };
         let store = Store::open(&self.url, options).unwrap();

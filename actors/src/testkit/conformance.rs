@@ -92,13 +92,13 @@ pub trait Harness: Sized + Send + Sync + 'static {
     async fn corrupt(&self, queue: &QueueName, task: TaskId, bytes: &[u8]) -> bool;
 }
 
-/// Runs a case to its end on a runtime of its own; fails it when it takes longer than two minutes.
+/// Runs a case to its end on a runtime of its own; fails it when it takes longer than ten minutes.
 ///
 /// # Panics
 /// When the case fails.
 pub fn run(case: impl Future<Output = ()>) {
     let runtime = actix_rt::Runtime::new().expect("a runtime can be built");
-    let limit = Duration::from_secs(120);
+    let limit = Duration::from_secs(600);
     runtime.block_on(async {
         let in_time = tokio::time::timeout(limit, case).await;
         assert!(in_time.is_ok(), "the case did not end within {limit:?}");

@@ -16,7 +16,7 @@ use crate::ids::{QueueName, TaskId, TaskName};
 use crate::lease::Outcome;
 
 /// How long a probe waits before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The most events and the most lines kept; later ones are only counted.
 const KEPT: usize = 200_000;

@@ -27,10 +27,10 @@ mod retries;
 mod revival;
 mod sharing;
 
-/// Runs `test` in an actix system, for at most a minute.
+/// Runs `test` in an actix system, for at most three minutes.
 fn run<F: Future>(test: F) -> F::Output {
     actix_rt::System::new().block_on(async {
-        let in_time = tokio::time::timeout(Duration::from_secs(60), test).await;
+        let in_time = tokio::time::timeout(Duration::from_secs(180), test).await;
         in_time.expect("the test hangs")
     })
 }

@@ -22,7 +22,7 @@ pub(super) fn paused<F: Future>(test: F) -> F::Output {
 /// Runs `test` in real time, for what needs a second thread.
 pub(super) fn unpaused<F: Future>(test: F) -> F::Output {
     system(false).block_on(async {
-        tokio::time::timeout(Duration::from_secs(30), test)
+        tokio::time::timeout(Duration::from_secs(120), test)
             .await
             .expect("the test hangs")
     })

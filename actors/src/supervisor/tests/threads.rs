@@ -4,7 +4,6 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use actix_rt::Arbiter;
-use tokio::time::Instant;
 
 use super::rig::*;
 use crate::child::{
@@ -20,7 +19,8 @@ const MS: Duration = Duration::from_millis(1);
 fn pings(on_unresponsive: OnUnresponsive) -> Option<Pings> {
     Some(Pings {
         period: 5 * MS,
-        deadline: 250 * MS,
+        // A thread that is well may be kept waiting for so long by a busy machine.
+        deadline: 1_500 * MS,
         on_unresponsive,
     })
 }
@@ -106,10 +106,9 @@ fn a_blocked_thread_is_reported_while_inspect_answers() {
                 })
                 .await;
             assert!(tree.find("lane/a").unwrap().stale && !tree.stale);
-            let begun = Instant::now();
+            // The thread is blocked until after the answer.
             let inspected = root.reference().send(Inspect).await.unwrap();
             assert_eq!(inspected.find("lane/a").unwrap().backlog, 1);
-            assert!(begun.elapsed() < secs(1));
             drop(unblock);
             root.wait_for(|tree| {
                 tree.find("lane")
@@ -182,7 +181,6 @@ fn stopping_never_waits_for_a_blocked_thread() {
         let root = Root::start("root", spec, journal.environment());
         root.wait_for(TreeNode::is_complete).await;
         let (_unblock, blocked) = mpsc::channel();
-        let begun = Instant::now();
         let stop = async {
             journal.until("!a1").await;
             root.stop().await
@@ -190,7 +188,6 @@ fn stopping_never_waits_for_a_blocked_thread() {
         let (call, reason) = tokio::join!(to_a.send(Act::Block(blocked)), stop);
         assert_eq!(reason, ExitReason::Normal);
         assert!(matches!(call, Err(SendError::Interrupted { .. })));
-        assert!(begun.elapsed() < secs(5));
         assert_eq!(
             root.tree()
                 .find("a")
@@ -256,7 +253,7 @@ fn a_child_that_blocks_in_its_factory_is_abandoned() {
         });
         let a = a
             .placement(Placement::Fresh)
-            .start_timeout(30 * MS)
+            .start_timeout(2_000 * MS)
             .shutdown(Shutdown {
                 ask: 20 * MS,
                 kill: 10 * MS,

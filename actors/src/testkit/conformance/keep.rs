@@ -69,7 +69,7 @@ pub async fn one_can_wait_for_results<H: Harness>() {
         .wait_results(&queue, &tasks, stage.harness.silence())
         .await;
     rule("PROTOCOL 6: nothing yet", none, Ok(vec![]));
-    let limit = Duration::from_secs(10);
+    let limit = Duration::from_secs(60);
     let listen = elsewhere.wait_results(&queue, &tasks, limit);
     let speak = async {
         actix_rt::task::yield_now().await;

@@ -282,13 +282,13 @@ impl<H: Harness> Stage<H> {
         heard.expect("waiting")
     }
 
-    /// Waits for `wake` for at most ten seconds; others are let pass.
+    /// Waits for `wake` for at most half a minute; others are let pass.
     ///
     /// # Panics
     /// When it does not come.
     pub async fn expect_wake(&self, which: &str, wake: Wake) {
         let queues = [self.queue.clone()];
-        for _ in 0..5 {
+        for _ in 0..15 {
             let heard = self.broker.wait(&queues, Duration::from_secs(2)).await;
             let heard = heard.expect("waiting");
             if heard.contains(&wake) {
@@ -296,6 +296,6 @@ impl<H: Harness> Stage<H> {
             }
         }
         let text = self.text().await;
-        panic!("{which}\n  expected: {wake:?} within ten seconds\n     found: silence at {text}");
+        panic!("{which}\n  expected: {wake:?} within half a minute\n     found: silence at {text}");
     }
 }

@@ -174,7 +174,7 @@ pub async fn a_revocation_rings_for_all_who_wait<H: Harness>() {
     let listen = |broker: std::sync::Arc<dyn Broker>| {
         let queues = queues.clone();
         async move {
-            for _ in 0..5 {
+            for _ in 0..15 {
                 let heard = broker.wait(&queues, Duration::from_secs(2)).await;
                 if heard
                     .expect("waiting")

@@ -15,7 +15,7 @@ use crate::ports::{Broker, ScanRequest};
 use crate::producer::{EnqueueOptions, TaskHandle};
 use crate::state::{DeadReason, TaskState};
 use crate::task;
-use crate::testkit::Rig;
+use crate::testkit::{PATIENCE, Rig};
 use crate::time::Clock;
 
 #[derive(Serialize, Deserialize)]
@@ -149,7 +149,7 @@ fn an_unknown_task_is_given_back_and_then_buried() {
             .unwrap();
         let handle = prepared.handle.clone();
         rig.producer().add(vec![prepared]).await.unwrap();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         while status(&rig, "default").await.counters.released == 0 {
             assert!(tokio::time::Instant::now() < deadline);
             tokio::time::sleep(ms(5)).await;

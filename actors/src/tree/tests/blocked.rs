@@ -12,7 +12,7 @@ use crate::policy::seconds;
 use crate::producer::{EnqueueOptions, TaskHandle};
 use crate::state::TaskState;
 use crate::task;
-use crate::testkit::{Fault, Method, Rig, RigBuilder};
+use crate::testkit::{Fault, Method, PATIENCE, Rig, RigBuilder};
 
 /// Blocks its thread until the door is open.
 #[derive(Serialize, Deserialize)]
@@ -240,7 +240,7 @@ fn too_many_blocked_threads_ask_for_a_new_process() {
         let second = rig.enqueue(Spin).await;
         rig.probe.wait_for_start(second.id, 1).await;
         rig.tree().wants_recycling().await;
-        let stopped = tokio::time::timeout(Duration::from_secs(15), rig.stop()).await;
+        let stopped = tokio::time::timeout(PATIENCE, rig.stop()).await;
         assert_eq!(stopped.unwrap(), ExitReason::Normal);
     });
 }

@@ -8,7 +8,7 @@ use crate::intensity::Limit;
 use crate::state::TaskState;
 use crate::testkit::{End, Fault, Method};
 
-const BOUND: Duration = Duration::from_secs(15);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// Goal: draining finishes what runs, gives back the rest in its order and uncounted, and fetches nothing more.
 /// Method: one permit, a task that hangs, and others prefetched behind it.

@@ -18,11 +18,11 @@ use crate::testkit::{End, Rig};
 struct Soft {
     obeys: bool,
 }
-task!(Soft as "test.soft" -> (), quick(1).soft_limit(ms(20)).hard_limit(seconds(60)));
+task!(Soft as "test.soft" -> (), quick(1).soft_limit(ms(500)).hard_limit(seconds(60)));
 
 #[derive(Serialize, Deserialize)]
 struct Hard;
-task!(Hard as "test.hard" -> (), quick(2).hard_limit(ms(100)));
+task!(Hard as "test.hard" -> (), quick(2).hard_limit(seconds(2)));
 
 #[derive(Serialize, Deserialize)]
 enum Block {
@@ -31,7 +31,7 @@ enum Block {
     /// In its first attempt until the door is open.
     Wait,
 }
-task!(Block as "test.block" -> u64, quick(2).hard_limit(ms(150)));
+task!(Block as "test.block" -> u64, quick(2).hard_limit(seconds(2)));
 
 /// Goal: at its soft limit an attempt is asked to stop; one that does not care may finish.
 /// Method: one waits for the limit and says so, one runs past it.
@@ -82,7 +82,7 @@ fn a_hard_limit_drops_the_attempt() {
         assert_eq!(rig.probe.ends(handle.id), [End::Retried, End::Succeeded]);
         assert!(
             !rig.probe
-                .logged("error=dropped at its hard limit of 100ms")
+                .logged("error=dropped at its hard limit of 2s")
                 .is_empty()
         );
         rig.stop().await;

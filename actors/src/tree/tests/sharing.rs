@@ -180,7 +180,8 @@ fn an_idle_tree_is_quiet_and_wakes_at_once() {
             assert_eq!(rig.run(Noop).await, Ok(()));
         }
         let each = start.elapsed() / 50;
-        assert!(each < Duration::from_millis(60), "{each:?} each");
+        // Without bells it is the net under them that wakes, every few seconds.
+        assert!(each < Duration::from_secs(1), "{each:?} each");
         rig.stop().await;
     });
 }
