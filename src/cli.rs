@@ -15,6 +15,7 @@ mod exit;
 mod init;
 mod migrate;
 mod output;
+mod policies;
 mod queues;
 mod rights;
 mod run;
@@ -93,7 +94,7 @@ enum Command {
     /// Check everything that a worker needs, and say what to do.
     Doctor(doctor::DoctorArgs),
     /// Add tasks to their queues, and wait for their ends when asked to.
-    Enqueue(enqueue::EnqueueArgs),
+    Enqueue(Box<enqueue::EnqueueArgs>),
     /// Write a commented configuration and a project to start from.
     Init(init::InitArgs),
     /// Bring the data of broker and store up to this version.

@@ -4,6 +4,7 @@
 //! adapters of the crate `celeriac`.
 
 pub mod activity;
+pub mod asked;
 pub mod attempt;
 pub mod backoff;
 pub mod blocking;
@@ -37,6 +38,7 @@ pub mod producer;
 mod pump;
 pub mod reference;
 pub mod registry;
+mod retries;
 mod retry_scheduler;
 pub mod revival;
 pub mod route;

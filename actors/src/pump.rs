@@ -29,8 +29,10 @@ use crate::ports::BrokerError;
 use crate::registry::Kind;
 use crate::runner::AttemptEnd;
 
+use clock::BrokerClock;
 use leaving::Over;
 
+mod clock;
 mod landing;
 mod leaving;
 mod replies;
@@ -90,6 +92,7 @@ pub(crate) struct Pump {
     lingering: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
     revoked: HashSet<TaskId>,
     revocations: u64,
+    broker_clock: BrokerClock,
     landed_since_call: usize,
     landed_in_all: usize,
     rng: StdRng,
@@ -134,6 +137,7 @@ impl Pump {
             lingering: FuturesUnordered::new(),
             revoked: HashSet::new(),
             revocations: 0,
+            broker_clock: BrokerClock::default(),
             landed_since_call: 0,
             landed_in_all: 0,
             rng: StdRng::from_rng(&mut rand::rng()),

@@ -10,7 +10,7 @@ use celeriac_actors::backoff::Backoff;
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
-use celeriac_actors::policy::{Policy, ResultLimits};
+use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::Broker;
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
@@ -21,9 +21,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Global;
 use super::demo_tasks;
 use super::exit::{Exit, Failure};
+use super::policies::adjust;
 use super::session::Session;
 use crate::app::App;
-use crate::config::{Config, StoreTarget, TaskOverride};
+use crate::config::{Config, StoreTarget};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
 
@@ -101,10 +102,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     let worker = fresh_worker_id();
     let broker = open_patiently(session, &worker, log)?;
     let mut app = app;
-    app.adjust(|name, policy| match config.tasks.get(name) {
-        Some(over) => adjusted(policy, over),
-        None => policy,
-    });
+    adjust(&mut app, config);
     let mut options = RuntimeOptions::new(Arc::clone(&broker), worker);
     options.tree = tree_options(config);
     options.routes = config.routes.clone();
@@ -322,29 +320,4 @@ pub(crate) fn tree_options(config: &Config) -> TreeOptions {
         stable_after: supervision.stable_after,
         ..TreeOptions::new([])
     }
-}
-
-/// Applies what the configuration says of a kind of task to its policy.
-fn adjusted(mut policy: Policy, over: &TaskOverride) -> Policy {
-    if let Some(count) = over.max_attempts {
-        policy = policy.max_attempts(count);
-    }
-    if let Some(limit) = over.soft_limit {
-        policy = policy.soft_limit(limit);
-    }
-    if let Some(limit) = over.hard_limit {
-        policy = policy.hard_limit(limit);
-    }
-    policy.with_backoff(|mut backoff| {
-        if let Some(base) = over.backoff_base {
-            backoff = backoff.with_base(base);
-        }
-        if let Some(ceiling) = over.backoff_ceiling {
-            backoff = backoff.with_ceiling(ceiling);
-        }
-        if let Some(fraction) = over.backoff_jitter {
-            backoff = backoff.with_jitter(fraction);
-        }
-        backoff
-    })
 }

@@ -68,6 +68,7 @@ impl Pump {
             Abort::Released if overstayed => Abort::HardLimit,
             why => why,
         });
+        let now = setup.worker.clock.now();
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
@@ -75,7 +76,8 @@ impl Pump {
             has_output: kind.has_output,
             aborted,
             worker: setup.worker.worker.as_str(),
-            now: setup.worker.clock.now(),
+            now,
+            broker_now: self.broker_clock.at(now),
             elapsed: context.elapsed(),
             frame_limits: &setup.worker.limits,
             results: &setup.worker.results,
@@ -116,7 +118,11 @@ fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
             error!(log, "task died"; "reason" => %reason, "error" => why, "place" => place,
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
-        Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {
+        Outcome::Cancel { .. } => {
+            info!(log, "task was cancelled"; "reason" => why, "elapsed_ms" => ms, "attempt" => attempt,
+                "id" => %id, "task" => %task);
+        }
+        Outcome::Release { .. } | Outcome::Expire { .. } => {
             info!(log, "attempt was undone"; "elapsed_ms" => ms, "attempt" => attempt,
                 "id" => %id, "task" => %task);
         }

@@ -23,6 +23,7 @@ mod limits;
 mod lingering;
 mod outages;
 mod panics;
+mod patience;
 mod retries;
 mod revival;
 mod sharing;

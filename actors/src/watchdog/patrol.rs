@@ -107,6 +107,8 @@ impl Duty {
             aborted: Some(Abort::HardLimit),
             worker: self.setup.worker.worker.as_str(),
             now: self.setup.worker.clock.now(),
+            // Whoever fetches it next asks the broker's clock.
+            broker_now: None,
             elapsed: context.elapsed(),
             frame_limits: &self.setup.worker.limits,
             results: &self.setup.worker.results,
