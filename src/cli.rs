@@ -105,7 +105,7 @@ enum Command {
     Run(run::RunArgs),
     /// Show broker, queues, workers and what runs.
     Status,
-    /// Look at one task.
+    /// Look at one task, or revoke tasks.
     #[command(subcommand)]
     Task(task::TaskCommand),
     /// List stored tasks.

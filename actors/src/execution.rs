@@ -3,7 +3,6 @@
 //!
 //! `admit` before an attempt: readable? expired? revoked? known? `conclude` after it: done, again, later, never.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use rand::Rng;
@@ -18,6 +17,7 @@ use crate::lease::{FinalRecord, Outcome};
 use crate::panics::PanicReport;
 use crate::policy::{Limits, Policy, ResultLimits};
 use crate::retries;
+use crate::revocation::Revocations;
 use crate::runner::AttemptEnd;
 use crate::state::{DeadReason, TaskState};
 use crate::task::{TaskError, Verdict};
@@ -35,7 +35,7 @@ pub(crate) struct Admission<'a> {
     /// The broker's clock.
     pub now: Timestamp,
     /// The tasks that are revoked.
-    pub revoked: &'a HashSet<TaskId>,
+    pub revoked: &'a Revocations,
     /// The bounds of frames.
     pub limits: &'a FrameLimits,
     /// How long a task of an unknown kind is given back before it is buried.
@@ -113,7 +113,7 @@ pub(crate) fn admit<K>(
             return Refused::settled(None, outcome);
         }
     };
-    if admission.revoked.contains(&header.id) {
+    if admission.revoked.of_id(header.id).is_some() {
         return Refused::settled(Some(&header), cancelled(&header));
     }
     if header.expires_at.is_some_and(|at| at <= admission.now) {
@@ -133,6 +133,9 @@ pub(crate) fn admit<K>(
             return Refused::settled(Some(&header), outcome);
         }
     };
+    if admission.revoked.of(&job.header, &job.envelope).is_some() {
+        return Refused::settled(Some(&header), cancelled(&header));
+    }
     match kind_of(&job.envelope) {
         Some(kind) => Admitted::Job(Box::new(job), kind),
         None => Admitted::Settle(Box::new(Refused {
@@ -189,6 +192,8 @@ pub(crate) struct Ended<'a> {
     pub has_output: bool,
     /// Why the runtime aborted it, if it did.
     pub aborted: Option<Abort>,
+    /// Whether its task was revoked while it ran.
+    pub revoked: bool,
     /// The worker that ran it.
     pub worker: &'a str,
     /// The worker's clock.
@@ -258,6 +263,10 @@ pub(crate) fn conclude(
                 let failure = Failure::new(FailureKind::HardLimit, note);
                 return Some(ended.again(failure, (None, None), rng));
             }
+            Some(Abort::Revoked) => {
+                let note = "ended by a revocation while it ran";
+                return Some(ended.cancelled(Failure::new(FailureKind::Cancelled, note)));
+            }
             Some(Abort::Released) | None => Outcome::release(),
         },
         AttemptEnd::Lost => return None,
@@ -296,6 +305,8 @@ impl Ended<'_> {
 
     fn failed(&self, error: TaskError, rng: &mut impl Rng) -> Conclusion {
         let verdict = match error.verdict {
+            // It was asked to stop, and did not finish: whatever it says, it is not wanted again.
+            Verdict::Snooze(_) if self.revoked => Verdict::Cancel,
             Verdict::Retry if self.policy.is_permanent(error.error()) => Verdict::Permanent,
             verdict => verdict,
         };
@@ -304,7 +315,8 @@ impl Ended<'_> {
         let source = Some(error.error());
         match verdict {
             Verdict::Snooze(delay) => retries::snooze(self, delay),
-            Verdict::Cancel => self.cancelled(failure(FailureKind::Permanent)),
+            Verdict::Cancel => self.cancelled(failure(FailureKind::Cancelled)),
+            Verdict::Permanent if self.revoked => self.cancelled(failure(FailureKind::Permanent)),
             Verdict::Permanent => {
                 let failure = self.stamp(failure(FailureKind::Permanent));
                 self.bury(failure, DeadReason::Permanent)
@@ -325,6 +337,9 @@ impl Ended<'_> {
         cause: (Option<&(dyn std::error::Error + 'static)>, Option<Duration>),
         rng: &mut impl Rng,
     ) -> Conclusion {
+        if self.revoked {
+            return self.cancelled(failure);
+        }
         let failure = self.stamp(failure);
         let delay = match retries::next(self, failure.attempt, cause, rng) {
             retries::Next::Again(delay) => delay,

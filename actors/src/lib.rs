@@ -41,6 +41,7 @@ pub mod registry;
 mod retries;
 mod retry_scheduler;
 pub mod revival;
+pub mod revocation;
 pub mod route;
 mod runner;
 pub mod state;

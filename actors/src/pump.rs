@@ -5,7 +5,7 @@
 //! has permits for, plus a prefetch that follows how much it finished lately: tasks that take long are not prefetched,
 //! so they stay where an idle worker can get them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,12 +21,12 @@ use tokio::time::Instant;
 use crate::consumer::{ConsumerSetup, Control, GatePass, Mode};
 use crate::context::{Abort, AttemptContext, Job};
 use crate::flight::{Flight, Landed};
-use crate::ids::TaskId;
 use crate::lease::MAX_BATCH;
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
 use crate::registry::Kind;
+use crate::revocation::Revocations;
 use crate::runner::AttemptEnd;
 
 use clock::BrokerClock;
@@ -90,7 +90,7 @@ pub(crate) struct Pump {
     flights: FuturesUnordered<Flight>,
     /// Undone, but their blocking work still runs: given back when that has ended.
     lingering: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
-    revoked: HashSet<TaskId>,
+    revoked: Revocations,
     revocations: u64,
     broker_clock: BrokerClock,
     landed_since_call: usize,
@@ -135,7 +135,7 @@ impl Pump {
             suspects: VecDeque::new(),
             flights: FuturesUnordered::new(),
             lingering: FuturesUnordered::new(),
-            revoked: HashSet::new(),
+            revoked: Revocations::default(),
             revocations: 0,
             broker_clock: BrokerClock::default(),
             landed_since_call: 0,

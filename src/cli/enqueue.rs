@@ -19,6 +19,7 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+pub(super) use self::asks::pair;
 pub(super) use self::order::known_queue;
 pub(super) use self::wait::error_of;
 

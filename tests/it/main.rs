@@ -10,6 +10,7 @@ mod cli_enqueue;
 mod cli_init;
 mod cli_look;
 mod cli_migrate;
+mod cli_revoke;
 mod cli_rights;
 mod cli_support;
 mod crash;

@@ -75,6 +75,7 @@ impl Pump {
             policy: &kind.policy,
             has_output: kind.has_output,
             aborted,
+            revoked: context.is_revoked(),
             worker: setup.worker.worker.as_str(),
             now,
             broker_now: self.broker_clock.at(now),

@@ -101,14 +101,15 @@ impl Pump {
 
     fn cancel_revoked(&mut self) {
         for (_, context) in self.line.table.running() {
-            if self.revoked.contains(&context.id()) {
-                context.cancel();
+            let job = context.job();
+            if let Some(revoked) = self.revoked.of(&job.header, &job.envelope) {
+                context.revoke(revoked);
             }
         }
         for line in [&mut self.waiting, &mut self.suspects] {
             for ready in std::mem::take(line) {
                 let (tag, header) = (ready.tag, ready.job.header);
-                if !self.revoked.contains(&header.id) {
+                if self.revoked.of(&header, &ready.job.envelope).is_none() {
                     line.push_back(ready);
                 } else if self.line.table.finish(tag) {
                     let outcome = crate::execution::cancelled(&header);

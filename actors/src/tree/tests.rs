@@ -26,6 +26,7 @@ mod panics;
 mod patience;
 mod retries;
 mod revival;
+mod revocations;
 mod sharing;
 
 /// Runs `test` in an actix system, for at most a minute.
