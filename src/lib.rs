@@ -87,9 +87,9 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, backoff, child, context, events, failure, frame, ids, intensity, permits, policy,
-    ports, producer, reference, revival, revocation, route, state, supervisor, task, time, tree,
-    workshop,
+    attempt, backoff, budget, child, context, events, failure, frame, ids, intensity, permits,
+    policy, ports, producer, reference, revival, revocation, route, state, supervisor, task, time,
+    tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

@@ -8,6 +8,7 @@ pub mod asked;
 pub mod attempt;
 pub mod backoff;
 pub mod blocking;
+pub mod budget;
 pub mod child;
 mod consumer;
 pub mod context;

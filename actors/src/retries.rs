@@ -4,6 +4,7 @@ use rand::Rng;
 use std::error::Error;
 use std::time::Duration;
 
+use crate::budget::SharedBudget;
 use crate::context::Job;
 use crate::execution::{Conclusion, Ended, Refused};
 use crate::failure::{Failure, FailureKind};
@@ -74,6 +75,29 @@ pub(crate) fn too_late(job: &Job, policy: &Policy, now: Timestamp) -> Option<Ref
 /// Says that there is no further attempt, behind what went wrong in the last one.
 pub(crate) fn too_late_note(said: &str, until: Timestamp) -> String {
     format!("{said} (no further attempt begins after {until}: retry_until)")
+}
+
+/// Lets an attempt that ended earn for the retries of its queue, and a retry pay: one for which there is nothing left waits
+/// longer, but not so long that it comes too late. `since_boot` is the boot-time clock.
+pub(crate) fn charge(
+    budget: &SharedBudget,
+    ended: &Ended<'_>,
+    outcome: &mut Outcome,
+    since_boot: Duration,
+) {
+    let is_undone = matches!(outcome, Outcome::Release { .. });
+    if ended.job.header.attempts == 0 && !is_undone {
+        budget.earn();
+    }
+    let Outcome::Retry { delay, .. } = outcome else {
+        return;
+    };
+    let more = budget.spend(since_boot);
+    let latest = match (until(ended.job, ended.policy, ended.now), ended.broker_now) {
+        (Some(until), Some(now)) => until.since(now.plus(Duration::from_millis(1))),
+        _ => Duration::MAX,
+    };
+    *delay = delay.saturating_add(more).min(latest.max(*delay));
 }
 
 /// Decides what becomes of a task that asked to be run again later, uncounted.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::backoff::Backoff;
+use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
@@ -307,6 +308,7 @@ pub(crate) fn tree_options(config: &Config) -> TreeOptions {
             .iter()
             .map(|queue| (queue.clone(), share(queue)))
             .collect(),
+        retry_budgets: retry_budgets(config),
         lanes: u16::try_from(config.arbiters).unwrap_or(u16::MAX),
         concurrency: config.concurrency,
         prefetch: config.prefetch,
@@ -320,4 +322,13 @@ pub(crate) fn tree_options(config: &Config) -> TreeOptions {
         stable_after: supervision.stable_after,
         ..TreeOptions::new([])
     }
+}
+
+/// Returns what the retries of the queues that are drained may cost.
+fn retry_budgets(config: &Config) -> Vec<(QueueName, RetryBudget)> {
+    let of = |queue: &QueueName| {
+        let budget = config.queues.get(queue)?.retry_budget?;
+        Some((queue.clone(), budget))
+    };
+    config.consume.iter().filter_map(of).collect()
 }

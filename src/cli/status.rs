@@ -101,7 +101,8 @@ impl Status {
             parts.insert(1, format!("spool   {}", spool.text(now)));
         }
         parts.extend(self.draw_running());
-        let outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
+        let mut outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
+        outages.extend(self.workers.iter().flat_map(Worker::spent_budgets));
         if !outages.is_empty() {
             parts.push(outages.join("\n"));
         }

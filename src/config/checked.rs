@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::{QueueName, TaskName};
 use celeriac_actors::route::{self, Route};
 
@@ -110,12 +111,14 @@ pub struct Config {
 }
 
 /// One queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QueueConfig {
     /// How many attempts of this queue run at once in this process; `None` is no cap of its own.
     pub concurrency: Option<usize>,
     /// The queue's share while several have work, 1 to 100.
     pub weight: u32,
+    /// What its retries may cost in this process; `None` is nothing.
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// What is said about one kind of task; `None` leaves what the task says itself.

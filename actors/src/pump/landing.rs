@@ -12,6 +12,7 @@ use crate::execution::{Conclusion, Ended, conclude};
 use crate::flight::Landed;
 use crate::lease::Outcome;
 use crate::registry::Kind;
+use crate::retries::charge;
 use crate::runner::AttemptEnd;
 use crate::time::millis;
 
@@ -83,7 +84,11 @@ impl Pump {
             frame_limits: &setup.worker.limits,
             results: &setup.worker.results,
         };
-        let conclusion = conclude(end, &ended, &mut self.rng)?;
+        let mut conclusion = conclude(end, &ended, &mut self.rng)?;
+        if let Some(budget) = &setup.budget {
+            let since_boot = setup.worker.clock.since_boot();
+            charge(budget, &ended, &mut conclusion.outcome, since_boot);
+        }
         log_end(&setup, context, &conclusion);
         setup.ended(context, &conclusion, ended.elapsed);
         Some(conclusion.outcome)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{ms, quick, run, status};
 use crate::attempt::Attempt;
 use crate::backoff::Backoff;
+use crate::budget::RetryBudget;
 use crate::envelope::Overrides;
 use crate::policy::{Policy, RetryRule, seconds};
 use crate::ports::{Broker, ScanRequest};
@@ -39,6 +40,10 @@ task!(Fails as "test.fails" -> (), policy());
 #[derive(Serialize, Deserialize)]
 struct Late;
 task!(Late as "test.late" -> (), quick(9).retry_for(seconds(60)).fixed_backoff(seconds(25)).jitter(0.0));
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Sick;
+task!(Sick as "test.sick" -> (), quick(2));
 
 #[derive(Serialize, Deserialize)]
 struct Sleepy;
@@ -240,6 +245,49 @@ fn snoozes_have_an_end() {
             "snoozed 3 times, which is all that `max_snoozes` allows"
         );
         assert_eq!(letter.headers["tenant"], "7");
+        rig.stop().await;
+    });
+}
+
+/// Goal: when everything fails, retries beyond the budget of their queue wait longer; none is lost, and none costs an
+/// attempt.
+/// Method: twenty tasks that fail twice, with a budget of one retry a second and ten saved up.
+#[test]
+fn retries_without_budget_wait() {
+    run(async {
+        let budget = RetryBudget {
+            share: 0.0,
+            floor: 1,
+        };
+        let rig = Rig::builder()
+            .task(|_: Attempt<Sick>| async { Err("sick".into()) })
+            .options(|options| options.retry_budgets = vec![(super::queue("default"), budget)])
+            .start()
+            .await;
+        let handles = rig.enqueue_all(std::iter::repeat_n(Sick, 20)).await;
+        for handle in &handles {
+            rig.probe.wait_for_start(handle.id, 1).await;
+        }
+        rig.probe
+            .until(|| rig.tree().retry_budgets()[0].delayed > 0)
+            .await;
+        let mut ended = Vec::new();
+        for handle in &handles {
+            let ids = [handle.id];
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            while ended.len() < handles.len() {
+                assert!(tokio::time::Instant::now() < deadline, "{}", rig.probe);
+                rig.clock().advance(seconds(1));
+                let end = rig.broker().wait_results(&handle.queue, &ids, ms(50)).await;
+                if let Some(end) = end.unwrap().pop() {
+                    ended.push((end.state, end.attempts));
+                    break;
+                }
+            }
+        }
+        assert_eq!(ended, vec![(TaskState::Dead, 2); 20]);
+        let counters = status(&rig, "default").await.counters;
+        assert_eq!((counters.retried, counters.dead), (20, 20));
         rig.stop().await;
     });
 }
