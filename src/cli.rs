@@ -16,6 +16,7 @@ mod exit;
 mod init;
 mod migrate;
 mod output;
+mod policies;
 mod queues;
 mod results;
 mod rights;
@@ -98,7 +99,7 @@ enum Command {
     /// Check everything that a worker needs, and say what to do.
     Doctor(doctor::DoctorArgs),
     /// Add tasks to their queues, and wait for their ends when asked to.
-    Enqueue(enqueue::EnqueueArgs),
+    Enqueue(Box<enqueue::EnqueueArgs>),
     /// Write a commented configuration and a project to start from.
     Init(init::InitArgs),
     /// Bring the data of broker and store up to this version.
@@ -112,7 +113,7 @@ enum Command {
     Spool(spool::SpoolCommand),
     /// Show broker, queues, workers and what runs.
     Status,
-    /// Look at one task.
+    /// Look at one task, or revoke tasks.
     #[command(subcommand)]
     Task(task::TaskCommand),
     /// List stored tasks.

@@ -18,13 +18,15 @@
 //! # }
 //! ```
 
+mod revoke;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::failure::Failure;
 use celeriac_actors::frame::{FrameError, decode_value};
-use celeriac_actors::ids::{QueueName, TaskId};
+use celeriac_actors::ids::TaskId;
 use celeriac_actors::lease::FinalRecord;
 use celeriac_actors::ports::{Broker, BrokerError};
 use celeriac_actors::producer::{
@@ -32,7 +34,7 @@ use celeriac_actors::producer::{
 };
 use celeriac_actors::state::TaskState;
 use celeriac_actors::task::Task;
-use celeriac_actors::time::{Clock, Timestamp};
+use celeriac_actors::time::Clock;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::SystemClock;
@@ -40,6 +42,7 @@ use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
 mod ends;
 
+pub use self::revoke::RevokeOptions;
 pub use ends::{Ends, First, Output};
 
 /// How many results are asked for in one call.
@@ -240,23 +243,6 @@ impl Client {
                 return Err(WaitError::Timeout(handle.id));
             }
         }
-    }
-
-    /// Revokes a task: it is cancelled before its start, or told to stop when it runs. Remembered for seven days.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn revoke(
-        &self,
-        queue: &QueueName,
-        task: TaskId,
-        now: Timestamp,
-    ) -> Result<(), BrokerError> {
-        let forget_at = now.plus(Duration::from_secs(7 * 86_400));
-        self.broker()
-            .revoke(queue, &[task], forget_at)
-            .await
-            .map(drop)
     }
 
     /// Returns a client for synchronous code.

@@ -12,6 +12,7 @@ use celeriac_actors::ports::{
     Broker, BrokerError, Capabilities, Durability, EnqueueCall, QueueStatus, ScanPage, ScanRequest,
     SharedValue, Wake, WorkerRecord,
 };
+use celeriac_actors::revocation::Revocation;
 use celeriac_actors::time::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -118,8 +119,8 @@ delegate! {
     fn ring(queue: &QueueName) -> ();
     fn take_dead(limit: u32) -> Vec<DeadTask>;
     fn drop_dead(burials: &[BurialId]) -> u32;
-    fn revoke(queue: &QueueName, tasks: &[TaskId], forget_at: Timestamp) -> u64;
-    fn revocations(queue: &QueueName) -> (u64, Vec<TaskId>);
+    fn revoke(queue: &QueueName, revocations: &[Revocation], forget_at: Timestamp) -> u64;
+    fn revocations(queue: &QueueName) -> (u64, Vec<Revocation>);
     fn pause(queue: &QueueName, paused: bool) -> ();
     fn queues() -> Vec<QueueStatus>;
     fn scan(request: &ScanRequest) -> ScanPage;

@@ -87,8 +87,9 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, breaker, child, context, events, failure, frame, ids, intensity, permits, policy,
-    ports, producer, reference, revival, route, state, supervisor, task, time, tree, workshop,
+    attempt, backoff, breaker, budget, child, context, events, failure, frame, ids, intensity,
+    permits, policy, ports, producer, reference, revival, revocation, route, state, supervisor,
+    task, time, tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

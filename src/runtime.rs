@@ -12,6 +12,7 @@ use std::time::Duration;
 use celeriac_actors::activity::LaneActivity;
 use celeriac_actors::blocking::BlockingPool;
 use celeriac_actors::breaker::{BreakerView, Breakers};
+use celeriac_actors::budget::BudgetStatus;
 use celeriac_actors::child::{Environment, ExitReason, TreeNode};
 use celeriac_actors::context::{AppState, WorkerContext};
 use celeriac_actors::events::Observer;
@@ -199,6 +200,9 @@ pub struct WorkerDetail {
     pub broker_away: Option<(u64, String)>,
     /// How long the store has been away, in milliseconds, and what it said.
     pub store_away: Option<(u64, String)>,
+    /// How its retry budgets stand.
+    #[serde(default)]
+    pub retry_budgets: Vec<BudgetStatus>,
 }
 
 /// A running runtime. Dropping it stops the tree without a grace period.
@@ -484,6 +488,7 @@ fn describe(
             breakers: tree.breakers(),
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
+            retry_budgets: tree.retry_budgets(),
         };
         let detail = serde_json::to_string(&detail).unwrap_or_default();
         Some(WorkerRecord {

@@ -1,4 +1,4 @@
-//! Exponential backoff with jitter, for restarts and for reconnects.
+//! Backoff with jitter, for restarts, reconnects and retries: doubled, stepwise longer, or always the same.
 //!
 //! Owns the schedule only: the caller counts the failures, brings the randomness and does the waiting. Invariant: no
 //! delay exceeds the ceiling, whatever the number of failures; arithmetic saturates.
@@ -9,7 +9,8 @@ use rand::{Rng, RngExt};
 
 /// How long to wait after the n-th failure in a row.
 ///
-/// `base * 2^(n - 1)`, at most `ceiling`, then shortened by a random part of up to `jitter` of itself.
+/// `base * 2^(n - 1)` (or what its [`Growth`] says), at most `ceiling`, then shortened by a random part of up to `jitter` of
+/// itself.
 ///
 /// ```
 /// use celeriac_actors::backoff::Backoff;
@@ -27,6 +28,19 @@ pub struct Backoff {
     base: Duration,
     ceiling: Duration,
     jitter: f64,
+    growth: Growth,
+}
+
+/// How delays grow from failure to failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Growth {
+    /// Each is twice the one before.
+    #[default]
+    Doubling,
+    /// Each is longer than the one before by the first.
+    Linear,
+    /// All are as long as the first.
+    Fixed,
 }
 
 impl Backoff {
@@ -39,7 +53,33 @@ impl Backoff {
             base,
             ceiling,
             jitter: 0.25,
+            growth: Growth::Doubling,
         }
+    }
+
+    /// Creates a schedule of `step`, twice `step`, three times, and so on up to `ceiling`, each shortened by up to a quarter.
+    #[must_use]
+    pub const fn linear(step: Duration, ceiling: Duration) -> Self {
+        Self {
+            growth: Growth::Linear,
+            ..Self::new(step, ceiling)
+        }
+    }
+
+    /// Creates a schedule of equal delays, each shortened by up to a quarter.
+    #[must_use]
+    pub const fn fixed(delay: Duration) -> Self {
+        Self {
+            growth: Growth::Fixed,
+            ..Self::new(delay, delay)
+        }
+    }
+
+    /// Sets how delays grow.
+    #[must_use]
+    pub const fn with_growth(mut self, growth: Growth) -> Self {
+        self.growth = growth;
+        self
     }
 
     /// Sets the largest part by which a delay is shortened: 0 is none, 1 is anything down to no delay.
@@ -78,11 +118,21 @@ impl Backoff {
     /// Returns how long to wait after `failures` failures in a row; nothing after none.
     #[must_use]
     pub fn delay(&self, failures: u32, rng: &mut impl Rng) -> Duration {
-        let Some(doublings) = failures.checked_sub(1) else {
+        let Some(before) = failures.checked_sub(1) else {
             return Duration::ZERO;
         };
-        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        let factor = match self.growth {
+            Growth::Doubling => 1_u32.checked_shl(before).unwrap_or(u32::MAX),
+            Growth::Linear => failures,
+            Growth::Fixed => 1,
+        };
         let full = self.base.saturating_mul(factor).min(self.ceiling);
+        self.shorten(full, rng)
+    }
+
+    /// Returns `full` shortened by a random part, as this schedule does with its own delays.
+    #[must_use]
+    pub fn shorten(&self, full: Duration, rng: &mut impl Rng) -> Duration {
         let share = self.jitter * rng.random::<f64>();
         // Too long for a float to hold exactly: shorten by everything rather than by too little.
         let cut = Duration::try_from_secs_f64(full.as_secs_f64() * share).unwrap_or(full);
@@ -114,6 +164,24 @@ mod tests {
             .map(|n| backoff.delay(n, &mut rng).as_secs())
             .collect();
         assert_eq!(delays, [0, 1, 2, 4, 8, 10, 10, 10]);
+    }
+
+    #[test]
+    fn grows_as_it_is_told() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut seconds = |backoff: Backoff| -> Vec<u64> {
+            let exact = backoff.with_jitter(0.0);
+            [0, 1, 2, 3, 4, u32::MAX]
+                .map(|n| exact.delay(n, &mut rng).as_secs())
+                .into()
+        };
+        let (three, ten) = (Duration::from_secs(3), Duration::from_secs(10));
+        assert_eq!(seconds(Backoff::linear(three, ten)), [0, 3, 6, 9, 10, 10]);
+        assert_eq!(seconds(Backoff::fixed(three)), [0, 3, 3, 3, 3, 3]);
+        let doubled = Backoff::fixed(three)
+            .with_growth(Growth::Doubling)
+            .with_ceiling(ten);
+        assert_eq!(seconds(doubled), [0, 3, 6, 10, 10, 10]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseFuture,
 use slog::{Logger, debug, error, warn};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::budget::SharedBudget;
 use crate::child::ExitNote;
 use crate::context::AttemptContext;
 use crate::context::WorkerContext;
@@ -40,6 +41,7 @@ pub(crate) struct ConsumerSetup {
     pub(crate) worker: Arc<WorkerContext>,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) permits: Permits,
+    pub(crate) budget: Option<SharedBudget>,
     pub(crate) gate: SuspectGate,
     pub(crate) gauge: Arc<LaneGauge>,
     pub(crate) observer: Option<Arc<dyn Observer>>,

@@ -25,6 +25,7 @@ use crate::ids::{QueueName, TaskId, TaskName, WorkerId};
 use crate::panics::SharedPanic;
 use crate::policy::Limits;
 use crate::producer::{EnqueueError, EnqueueOptions, Producer, TaskHandle};
+use crate::revocation::Revoked;
 use crate::task::Task;
 use crate::time::Timestamp;
 
@@ -96,6 +97,8 @@ pub(crate) enum Abort {
     HardLimit = 1,
     /// Its consumer ends, or the delivery is no longer ours: undone, not counted.
     Released = 2,
+    /// Its task was revoked, and is not to run on.
+    Revoked = 3,
 }
 
 /// One attempt, as its task sees it. Cloning shares it.
@@ -114,6 +117,7 @@ struct Inner {
     worker: Arc<WorkerContext>,
     phase: AtomicU8,
     cancelled: AtomicBool,
+    revoked: AtomicBool,
     aborted: AtomicU8,
     blocking: AtomicU32,
     waker: AtomicWaker,
@@ -143,6 +147,7 @@ impl AttemptContext {
             worker,
             phase: AtomicU8::new(Phase::Unstarted as u8),
             cancelled: AtomicBool::new(false),
+            revoked: AtomicBool::new(false),
             aborted: AtomicU8::new(0),
             blocking: AtomicU32::new(0),
             waker: AtomicWaker::new(),
@@ -247,6 +252,13 @@ impl AttemptContext {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.inner.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the task was revoked while it runs. When it succeeds all the same, it succeeded; when it fails, it is
+    /// cancelled, and not tried again.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.inner.revoked.load(Ordering::Acquire)
     }
 
     /// Waits until somebody asks it to stop.
@@ -403,6 +415,15 @@ impl AttemptContext {
         self.phase() == Phase::Sent
     }
 
+    /// Tells the task that it was revoked; ends it, where the revocation says so.
+    pub(crate) fn revoke(&self, revoked: Revoked) {
+        self.inner.revoked.store(true, Ordering::Release);
+        match revoked {
+            Revoked::Asked => self.cancel(),
+            Revoked::Terminated => self.abort(Abort::Revoked),
+        }
+    }
+
     /// Asks the task to stop.
     pub(crate) fn cancel(&self) {
         self.inner.cancelled.store(true, Ordering::Release);
@@ -426,6 +447,7 @@ impl AttemptContext {
         match self.inner.aborted.load(Ordering::Acquire) {
             0 => None,
             1 => Some(Abort::HardLimit),
+            3 => Some(Abort::Revoked),
             _ => Some(Abort::Released),
         }
     }

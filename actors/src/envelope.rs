@@ -30,6 +30,9 @@ pub struct Envelope {
     /// How often it was brought back from the dead letters.
     #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
     pub revival: u32,
+    /// How often it was snoozed in this life.
+    #[serde(rename = "z", default, skip_serializing_if = "is_zero")]
+    pub snoozes: u32,
     /// When a worker first saw it and did not know its kind.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub unknown_since: Option<Timestamp>,
@@ -45,6 +48,7 @@ impl Envelope {
             headers: BTreeMap::new(),
             history: Vec::new(),
             revival: 0,
+            snoozes: 0,
             unknown_since: None,
         }
     }
@@ -65,6 +69,9 @@ pub struct Overrides {
     /// How long its result is kept, in milliseconds; 0 keeps none.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub result_ttl_ms: Option<u64>,
+    /// From when on no further attempt begins; the first one does.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub retry_until: Option<Timestamp>,
 }
 
 impl Overrides {

@@ -3,7 +3,6 @@
 //!
 //! `admit` before an attempt: readable? expired? revoked? known? `conclude` after it: done, again, later, never.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use rand::Rng;
@@ -18,6 +17,8 @@ use crate::ids::{TaskId, TaskName};
 use crate::lease::{FinalRecord, Outcome};
 use crate::panics::PanicReport;
 use crate::policy::{Limits, Policy, ResultLimits};
+use crate::retries;
+use crate::revocation::Revocations;
 use crate::runner::AttemptEnd;
 use crate::state::{DeadReason, TaskState};
 use crate::task::{TaskError, Verdict};
@@ -35,7 +36,7 @@ pub(crate) struct Admission<'a> {
     /// The broker's clock.
     pub now: Timestamp,
     /// The tasks that are revoked.
-    pub revoked: &'a HashSet<TaskId>,
+    pub revoked: &'a Revocations,
     /// The bounds of frames.
     pub limits: &'a FrameLimits,
     /// How long a task of an unknown kind is given back before it is buried.
@@ -76,6 +77,22 @@ impl Refused {
             newly_unknown: false,
         }))
     }
+
+    /// Buries a task that could be read but does not start; `last` is its last failure.
+    pub(crate) fn bury(
+        job: &Job,
+        reason: DeadReason,
+        note: String,
+        last: Option<&Failure>,
+    ) -> Self {
+        Self {
+            outcome: bury_with(&job.header, None, reason, note, last),
+            id: Some(job.header.id),
+            task: Some(job.envelope.task.clone()),
+            attempt: job.header.attempts.saturating_add(1),
+            newly_unknown: false,
+        }
+    }
 }
 
 /// Decides whether a delivery may start. `kind_of` finds what is registered here for it.
@@ -97,7 +114,7 @@ pub(crate) fn admit<K>(
             return Refused::settled(None, outcome);
         }
     };
-    if admission.revoked.contains(&header.id) {
+    if admission.revoked.of_id(header.id).is_some() {
         return Refused::settled(Some(&header), cancelled(&header));
     }
     if header.expires_at.is_some_and(|at| at <= admission.now) {
@@ -117,6 +134,9 @@ pub(crate) fn admit<K>(
             return Refused::settled(Some(&header), outcome);
         }
     };
+    if admission.revoked.of(&job.header, &job.envelope).is_some() {
+        return Refused::settled(Some(&header), cancelled(&header));
+    }
     match kind_of(&job.envelope) {
         Some(kind) => Admitted::Job(Box::new(job), kind),
         None => Admitted::Settle(Box::new(Refused {
@@ -173,10 +193,14 @@ pub(crate) struct Ended<'a> {
     pub has_output: bool,
     /// Why the runtime aborted it, if it did.
     pub aborted: Option<Abort>,
+    /// Whether its task was revoked while it ran.
+    pub revoked: bool,
     /// The worker that ran it.
     pub worker: &'a str,
     /// The worker's clock.
     pub now: Timestamp,
+    /// The broker's clock, as far as it is known.
+    pub broker_now: Option<Timestamp>,
     /// How long it ran.
     pub elapsed: Duration,
     /// The bounds of frames.
@@ -217,7 +241,7 @@ pub(crate) fn conclude(
         AttemptEnd::Returned(Err(error)) => return Some(ended.failed(error, rng)),
         AttemptEnd::Panicked(report) => {
             let failure = panic_failure(report);
-            return Some(ended.again(failure, None, rng));
+            return Some(ended.again(failure, (None, None), rng));
         }
         AttemptEnd::Undecodable(note) => {
             // Nothing was started, and the bytes are the evidence: they are kept as they are.
@@ -239,7 +263,11 @@ pub(crate) fn conclude(
             Some(Abort::HardLimit) => {
                 let note = format!("dropped at its hard limit of {:?}", ended.limits.hard);
                 let failure = Failure::new(FailureKind::HardLimit, note);
-                return Some(ended.again(failure, None, rng));
+                return Some(ended.again(failure, (None, None), rng));
+            }
+            Some(Abort::Revoked) => {
+                let note = "ended by a revocation while it ran";
+                return Some(ended.cancelled(Failure::new(FailureKind::Cancelled, note)));
             }
             Some(Abort::Released) | None => Outcome::release(),
         },
@@ -279,7 +307,10 @@ impl Ended<'_> {
 
     fn failed(&self, error: TaskError, rng: &mut impl Rng) -> Conclusion {
         let verdict = match error.verdict {
+            // It was asked to stop, and did not finish: whatever it says, it is not wanted again.
+            Verdict::Snooze(_) if self.revoked => Verdict::Cancel,
             Verdict::Retry => match park_of(error.error()) {
+                Some(_) if self.revoked => Verdict::Cancel,
                 Some(delay) => Verdict::Parked(delay),
                 None if self.policy.is_permanent(error.error()) => Verdict::Permanent,
                 None => Verdict::Retry,
@@ -288,28 +319,44 @@ impl Ended<'_> {
         };
         let failure =
             |kind| Failure::new(kind, error.error().to_string()).with_causes(causes(error.error()));
+        let source = Some(error.error());
         match verdict {
-            Verdict::Snooze(delay) | Verdict::Parked(delay) => {
-                Outcome::Release { frame: None, delay }.into()
-            }
+            Verdict::Snooze(delay) => retries::snooze(self, delay),
+            Verdict::Parked(delay) => Outcome::Release { frame: None, delay }.into(),
+            Verdict::Cancel => self.cancelled(failure(FailureKind::Cancelled)),
+            Verdict::Permanent if self.revoked => self.cancelled(failure(FailureKind::Permanent)),
             Verdict::Permanent => {
                 let failure = self.stamp(failure(FailureKind::Permanent));
                 self.bury(failure, DeadReason::Permanent)
             }
-            Verdict::Retry => self.again(failure(FailureKind::Error), None, rng),
-            Verdict::RetryAfter(delay) => self.again(failure(FailureKind::Error), Some(delay), rng),
-            Verdict::SoftLimit => self.again(failure(FailureKind::SoftLimit), None, rng),
+            Verdict::Retry => self.again(failure(FailureKind::Error), (source, None), rng),
+            Verdict::RetryAfter(delay) => {
+                self.again(failure(FailureKind::Error), (source, Some(delay)), rng)
+            }
+            Verdict::SoftLimit => self.again(failure(FailureKind::SoftLimit), (None, None), rng),
         }
     }
 
-    /// Counts the failed attempt: another one if there is one left, else the grave.
-    fn again(&self, failure: Failure, delay: Option<Duration>, rng: &mut impl Rng) -> Conclusion {
-        let failure = self.stamp(failure);
-        let attempt = failure.attempt;
-        if attempt >= self.limits.max_attempts {
-            return self.bury(failure, DeadReason::Exhausted);
+    /// Counts the failed attempt: another one if there is one left, else the grave. `cause` is what it returned, and the
+    /// wait that it asked for.
+    fn again(
+        &self,
+        failure: Failure,
+        cause: (Option<&(dyn std::error::Error + 'static)>, Option<Duration>),
+        rng: &mut impl Rng,
+    ) -> Conclusion {
+        if self.revoked {
+            return self.cancelled(failure);
         }
-        let delay = delay.unwrap_or_else(|| self.policy.delay_after(attempt, rng));
+        let failure = self.stamp(failure);
+        let delay = match retries::next(self, failure.attempt, cause, rng) {
+            retries::Next::Again(delay) => delay,
+            retries::Next::Exhausted => return self.bury(failure, DeadReason::Exhausted),
+            retries::Next::TooLate(until) => {
+                let note = retries::too_late_note(&failure.message, until);
+                return self.bury_noted(failure, DeadReason::Exhausted, note);
+            }
+        };
         let (error, place) = (Some(failure.message.clone()), failure.location.clone());
         let outcome = Outcome::Retry {
             frame: counted(self.job, failure, self.frame_limits),
@@ -322,8 +369,26 @@ impl Ended<'_> {
         }
     }
 
-    fn bury(&self, failure: Failure, reason: DeadReason) -> Conclusion {
+    /// Ends the task without a dead letter; what happened is kept for those who wait.
+    pub(crate) fn cancelled(&self, failure: Failure) -> Conclusion {
+        let failure = self.stamp(failure);
+        let mut header = self.job.header;
+        header.attempts = failure.attempt;
+        let body = encode_value(&failure).unwrap_or_default();
+        let result = FinalRecord::of(&header, TaskState::Cancelled, body, None);
+        Conclusion {
+            outcome: Outcome::Cancel { result },
+            error: Some(failure.message),
+            place: failure.location,
+        }
+    }
+
+    pub(crate) fn bury(&self, failure: Failure, reason: DeadReason) -> Conclusion {
         let note = failure.message.clone();
+        self.bury_noted(failure, reason, note)
+    }
+
+    fn bury_noted(&self, failure: Failure, reason: DeadReason, note: String) -> Conclusion {
         let frame = counted(self.job, failure.clone(), self.frame_limits);
         let header = &self.job.header;
         let outcome = bury_with(header, Some(frame), reason, note.clone(), Some(&failure));
@@ -334,7 +399,7 @@ impl Ended<'_> {
         }
     }
 
-    fn stamp(&self, failure: Failure) -> Failure {
+    pub(crate) fn stamp(&self, failure: Failure) -> Failure {
         let attempt = self.job.header.attempts.saturating_add(1);
         failure.of(attempt, self.worker, self.now, self.elapsed)
     }
@@ -346,7 +411,7 @@ pub(crate) fn conclude_blocked(ended: &Ended<'_>, rng: &mut impl Rng) -> Conclus
         "blocked its thread for {:?}; its hard limit is {:?}",
         ended.elapsed, ended.limits.hard
     );
-    ended.again(Failure::new(FailureKind::Blocked, note), None, rng)
+    ended.again(Failure::new(FailureKind::Blocked, note), (None, None), rng)
 }
 
 fn panic_failure(report: PanicReport) -> Failure {

@@ -40,6 +40,8 @@ pub enum FailureKind {
     Decode,
     /// The worker went away while it ran the task.
     Crash,
+    /// Nobody needs the task any more: its own code said so, or a revocation ended it.
+    Cancelled,
 }
 
 impl FailureKind {
@@ -55,6 +57,7 @@ impl FailureKind {
             Self::SoftLimit => "soft_limit",
             Self::Decode => "decode",
             Self::Crash => "crash",
+            Self::Cancelled => "cancelled",
         }
     }
 }

@@ -4,10 +4,12 @@
 //! adapters of the crate `celeriac`.
 
 pub mod activity;
+pub mod asked;
 pub mod attempt;
 pub mod backoff;
 pub mod blocking;
 pub mod breaker;
+pub mod budget;
 pub mod child;
 mod consumer;
 pub mod context;
@@ -39,8 +41,10 @@ pub mod progress;
 mod pump;
 pub mod reference;
 pub mod registry;
+mod retries;
 mod retry_scheduler;
 pub mod revival;
+pub mod revocation;
 pub mod route;
 mod runner;
 pub mod state;

@@ -11,10 +11,11 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
-use crate::ids::{IncarnationId, QueueName, TaskId, WorkerId};
+use crate::ids::{IncarnationId, QueueName, WorkerId};
 use crate::lease::{ExchangeCall, Exchanged, Incarnation, Settlement};
 use crate::outage::{Access, Outage};
 use crate::ports::{Broker, BrokerError, Wake};
+use crate::revocation::Revocation;
 use crate::table::AttemptTable;
 
 /// How long a call that failed waits before it is repeated.
@@ -27,7 +28,10 @@ pub(crate) enum Answer {
     /// A call was answered.
     Exchanged(Result<Exchanged, BrokerError>),
     /// The queue's revocations, asked for because their version moved; with the reply that waits for them, if one does.
-    Revocations(Option<Exchanged>, Result<(u64, Vec<TaskId>), BrokerError>),
+    Revocations(
+        Option<Exchanged>,
+        Result<(u64, Vec<Revocation>), BrokerError>,
+    ),
     /// The incarnation is closed, or will be by rescue.
     Closed,
 }

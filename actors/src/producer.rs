@@ -17,6 +17,7 @@ mod tests;
 use std::sync::Arc;
 
 use self::send::Channels;
+use crate::asked;
 use crate::envelope::Envelope;
 use crate::frame::{FrameLimits, encode, encode_value};
 use crate::header::Header;
@@ -111,12 +112,13 @@ impl Producer {
     /// Makes a frame of a task, without adding it.
     ///
     /// # Errors
-    /// [`EnqueueError::Name`], [`EnqueueError::Frame`].
+    /// [`EnqueueError::Name`], [`EnqueueError::Asked`], [`EnqueueError::Frame`].
     pub fn prepare<T: Task>(
         &self,
         task: &T,
         options: EnqueueOptions,
     ) -> Result<Prepared, EnqueueError> {
+        check_kind::<T>(&options)?;
         let args = encode_value(task)?;
         self.prepare_encoded(&TaskName::new(T::NAME)?, T::QUEUE, &args, options)
     }
@@ -134,13 +136,14 @@ impl Producer {
     /// Makes a frame of a task whose route was looked up before, without adding it.
     ///
     /// # Errors
-    /// [`EnqueueError::Frame`].
+    /// [`EnqueueError::Asked`], [`EnqueueError::Frame`].
     pub fn prepare_on<T: Task>(
         &self,
         route: &KindRoute,
         task: &T,
         mut options: EnqueueOptions,
     ) -> Result<Prepared, EnqueueError> {
+        check_kind::<T>(&options)?;
         let args = encode_value(task)?;
         let queue = options.queue.take();
         let queue = queue.unwrap_or_else(|| route.queue.clone());
@@ -151,7 +154,7 @@ impl Producer {
     /// kind, for where neither `options` nor a route says otherwise.
     ///
     /// # Errors
-    /// [`EnqueueError::Name`], [`EnqueueError::Frame`].
+    /// [`EnqueueError::Name`], [`EnqueueError::Asked`], [`EnqueueError::Frame`].
     pub fn prepare_encoded(
         &self,
         name: &TaskName,
@@ -173,6 +176,7 @@ impl Producer {
         args: &[u8],
         options: EnqueueOptions,
     ) -> Result<Prepared, EnqueueError> {
+        asked::check(&options.overrides, &options.headers, None)?;
         let header = Header {
             compressed: false,
             want_outcome: options.want_outcome,
@@ -227,4 +231,16 @@ impl Producer {
         self.add(vec![prepared]).await?;
         Ok(handle)
     }
+}
+
+/// Checks what is asked for a task whose kind is known by its type.
+fn check_kind<T: Task>(options: &EnqueueOptions) -> Result<(), EnqueueError> {
+    if options.overrides.is_empty() {
+        return Ok(());
+    }
+    Ok(asked::check(
+        &options.overrides,
+        &options.headers,
+        Some(&T::policy()),
+    )?)
 }

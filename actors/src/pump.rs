@@ -5,7 +5,7 @@
 //! has permits for, plus a prefetch that follows how much it finished lately: tasks that take long are not prefetched,
 //! so they stay where an idle worker can get them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,16 +22,18 @@ use crate::breaker::{Admit, probing};
 use crate::consumer::{ConsumerSetup, Control, GatePass, Mode};
 use crate::context::{Abort, AttemptContext, Job};
 use crate::flight::{Flight, Landed};
-use crate::ids::TaskId;
 use crate::lease::{MAX_BATCH, Outcome};
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
 use crate::ports::BrokerError;
 use crate::registry::Kind;
+use crate::revocation::Revocations;
 use crate::runner::AttemptEnd;
 
+use clock::BrokerClock;
 use leaving::Over;
 
+mod clock;
 mod landing;
 mod leaving;
 mod replies;
@@ -89,8 +91,9 @@ pub(crate) struct Pump {
     flights: FuturesUnordered<Flight>,
     /// Undone, but their blocking work still runs: given back when that has ended.
     lingering: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
-    revoked: HashSet<TaskId>,
+    revoked: Revocations,
     revocations: u64,
+    broker_clock: BrokerClock,
     landed_since_call: usize,
     landed_in_all: usize,
     rng: StdRng,
@@ -133,8 +136,9 @@ impl Pump {
             suspects: VecDeque::new(),
             flights: FuturesUnordered::new(),
             lingering: FuturesUnordered::new(),
-            revoked: HashSet::new(),
+            revoked: Revocations::default(),
             revocations: 0,
+            broker_clock: BrokerClock::default(),
             landed_since_call: 0,
             landed_in_all: 0,
             rng: StdRng::from_rng(&mut rand::rng()),

@@ -164,6 +164,12 @@ impl Registry {
         self.entries.get(task).map(|entry| entry.queue)
     }
 
+    /// Returns the policy of a kind of task.
+    #[must_use]
+    pub fn policy_of(&self, task: &TaskName) -> Option<&Policy> {
+        self.entries.get(task).map(|entry| &*entry.policy)
+    }
+
     /// Checks that arguments decode as what a kind of task expects; `None` when the kind is not known here.
     ///
     /// # Errors

@@ -102,6 +102,9 @@ fn new_life(letter: &DeadLetter) -> Result<Vec<u8>, ReviveError> {
         .map_err(|(_, error)| unreadable(error.to_string()))?;
     job.envelope.history.clear();
     job.envelope.unknown_since = None;
+    job.envelope.snoozes = 0;
+    // It is over, or would be before the new life has had its attempts.
+    job.envelope.overrides.retry_until = None;
     job.envelope.revival = job.envelope.revival.saturating_add(1);
     let header = Header {
         attempts: 0,

@@ -111,6 +111,8 @@ pub(crate) enum Verdict {
     Snooze(Duration),
     /// No failure: a breaker is open; run again after this long, uncounted.
     Parked(Duration),
+    /// Nobody needs the task any more.
+    Cancel,
     /// The attempt gave up because its soft limit had passed.
     SoftLimit,
 }
@@ -132,7 +134,17 @@ impl TaskError {
         }
     }
 
-    /// No failure: the task runs again after `delay`, and this attempt does not count.
+    /// Nobody needs the task any more: it ends as cancelled, without another attempt and without a dead letter. What for is
+    /// kept with its end where somebody waits for it.
+    pub fn cancel(reason: impl Into<BoxError>) -> Self {
+        Self {
+            verdict: Verdict::Cancel,
+            error: reason.into(),
+        }
+    }
+
+    /// No failure: the task runs again after `delay`, and this attempt does not count. Nothing else of the task changes. How
+    /// often it may be done is said by [`Policy::max_snoozes`](crate::policy::Policy::max_snoozes); one time more is a dead letter.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self {

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
 use crate::breaker::{BreakerView, Breakers};
+use crate::budget::{BudgetStatus, Budgets, RetryBudget};
 use crate::child::{Environment, ExitReason, Strategy, SupervisorSpec, TreeNode};
 use crate::context::WorkerContext;
 use crate::events::Observer;
@@ -33,6 +34,7 @@ use crate::ports::{Broker, DeadLetters};
 use crate::reference::Ref;
 use crate::registry::Registry;
 use crate::supervisor::{RestartChild, Root};
+use crate::time::Clock;
 
 mod build;
 #[cfg(feature = "testkit")]
@@ -46,6 +48,8 @@ use build::{Builder, LaneRefs};
 pub struct TreeOptions {
     /// The queues to drain, each with its share of the permits.
     pub queues: Vec<(QueueName, QueueShare)>,
+    /// What retries of some queues may cost; those of others cost nothing.
+    pub retry_budgets: Vec<(QueueName, RetryBudget)>,
     /// How many lanes (threads) there are; at least one. Two or more keep a blocked one from stopping the rest.
     pub lanes: u16,
     /// How many attempts run at once in the process.
@@ -80,6 +84,7 @@ impl TreeOptions {
                 .into_iter()
                 .map(|queue| (queue, QueueShare::default()))
                 .collect(),
+            retry_budgets: Vec::new(),
             lanes: 2,
             concurrency: 32,
             prefetch: 2,
@@ -128,6 +133,8 @@ pub struct Tree {
     root: Root,
     board: Board,
     permits: Permits,
+    budgets: Budgets,
+    clock: Arc<dyn Clock>,
     drains: Vec<Ref<Drain>>,
     give_backs: Vec<Ref<GiveBack>>,
     broker: Arc<Outage>,
@@ -165,6 +172,8 @@ impl Tree {
             root: Root::start("celeriac", root, environment),
             board: builder.board,
             permits: builder.permits,
+            budgets: builder.budgets,
+            clock: Arc::clone(&builder.parts.worker.clock),
             drains: consumers().map(|c| c.drain.clone()).collect(),
             give_backs: consumers().map(|c| c.give_back.clone()).collect(),
             broker: builder.link.outage,
@@ -201,6 +210,12 @@ impl Tree {
     #[must_use]
     pub fn permits(&self) -> &Permits {
         &self.permits
+    }
+
+    /// Returns how the retry budgets stand, by queue; those of queues without one are missing.
+    #[must_use]
+    pub fn retry_budgets(&self) -> Vec<BudgetStatus> {
+        self.budgets.status(self.clock.since_boot())
     }
 
     /// Returns how long the broker has been away and what it said, if it is.

@@ -53,7 +53,7 @@ async fn echo(attempt: Attempt<Echo>) -> Result<Value, TaskError> {
     Ok(attempt.args.value.clone())
 }
 
-/// Waits for so many milliseconds without holding its thread.
+/// Waits for so many milliseconds without holding its thread; stops when it is asked to.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Sleep {
     pub(crate) ms: u64,
@@ -65,8 +65,10 @@ impl Task for Sleep {
 }
 
 async fn sleep(attempt: Attempt<Sleep>) -> Result<(), TaskError> {
-    tokio::time::sleep(Duration::from_millis(attempt.args.ms)).await;
-    Ok(())
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(attempt.args.ms)) => Ok(()),
+        () = attempt.cancelled() => Err("stopped as asked".into()),
+    }
 }
 
 /// Blocks a thread of the blocking pool for so many milliseconds, as a driver without async would.

@@ -1,5 +1,6 @@
 //! `celeriac enqueue`: adds tasks, one kind or a whole input of lines, and waits for their ends when asked to.
 
+mod asks;
 mod blame;
 mod chunks;
 mod lines;
@@ -19,14 +20,17 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+pub(super) use self::asks::pair;
 pub(super) use self::order::known_queue;
 pub(super) use self::wait::error_of;
 
+use self::asks::AskArgs;
 use self::lines::Numbered;
 use self::order::{Desk, Order};
 use self::sender::{Sender, Show, Stopped, Tally};
 use self::wait::{PATIENCE, Waiting};
 use super::exit::{Exit, Failure};
+use super::policies::adjust;
 use super::session::Session;
 use super::text::brief;
 use super::{Global, demo_tasks, output, values};
@@ -71,6 +75,8 @@ pub(crate) struct EnqueueArgs {
     /// Run it at this instant, such as `2026-01-31T12:00:00+02:00`.
     #[arg(long, value_name = "RFC3339", allow_hyphen_values = true)]
     eta: Option<String>,
+    #[command(flatten)]
+    asks: AskArgs,
     /// Add it so many times, each with an id of its own.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -81,11 +87,13 @@ pub(crate) struct EnqueueArgs {
     #[arg(long, value_name = "SPAN", requires = "wait")]
     timeout: Option<String>,
     /// Add the tasks of a file, `-` for standard input: one JSON object a line with `task` and, as wanted, `args`,
-    /// `queue`, `id`, `countdown`, `eta`, `priority`.
+    /// `queue`, `id`, `countdown`, `eta`, `priority`, `expires`, `retry_until`, `soft_limit`, `hard_limit`,
+    /// `max_attempts`, `headers`.
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["task", "args", "queue", "id", "priority", "countdown", "eta", "count"]
+        conflicts_with_all = ["task", "args", "queue", "id", "priority", "countdown", "eta", "count", "expires",
+            "retry_until", "soft_limit", "hard_limit", "max_attempts", "headers"]
     )]
     jsonl: Option<PathBuf>,
     /// With `--jsonl`: print the id of each task, too.
@@ -122,18 +130,20 @@ impl EnqueueArgs {
             priority: priority
                 .map_err(|error| error.to_string())?
                 .unwrap_or_default(),
+            asks: self.asks.read()?,
         })
     }
 }
 
 pub(crate) fn run(args: &EnqueueArgs, global: &Global, app: App) -> Result<Exit, Failure> {
     // Demo tasks are checked as if they were known: a daemon with `--demo` knows them.
-    let app = demo_tasks::add(app);
+    let mut app = demo_tasks::add(app);
     let limit = match &args.timeout {
         Some(text) => Some(when::span("--timeout", text).map_err(Failure::usage)?),
         None => None,
     };
     let session = Session::open(global, &app, &[])?;
+    adjust(&mut app, &session.config);
     let work = Work {
         args,
         session: &session,

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::backoff::Backoff;
+use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
-use celeriac_actors::policy::{Policy, ResultLimits};
+use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, Spool};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
@@ -24,9 +25,10 @@ use self::signals::Signals;
 use super::Global;
 use super::demo_tasks;
 use super::exit::{Exit, Failure};
+use super::policies::adjust;
 use super::session::Session;
 use crate::app::App;
-use crate::config::{Config, StoreTarget, TaskOverride};
+use crate::config::{Config, StoreTarget};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
 
@@ -110,10 +112,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         return Ok(Exit::Ok);
     };
     let mut app = app;
-    app.adjust(|name, policy| match config.tasks.get(name) {
-        Some(over) => adjusted(policy, over),
-        None => policy,
-    });
+    adjust(&mut app, config);
     for (name, over) in &config.breakers {
         app.override_breaker(name.clone(), *over);
     }
@@ -288,6 +287,7 @@ pub(crate) fn tree_options(config: &Config) -> TreeOptions {
             .iter()
             .map(|queue| (queue.clone(), share(queue)))
             .collect(),
+        retry_budgets: retry_budgets(config),
         lanes: u16::try_from(config.arbiters).unwrap_or(u16::MAX),
         concurrency: config.concurrency,
         prefetch: config.prefetch,
@@ -303,27 +303,11 @@ pub(crate) fn tree_options(config: &Config) -> TreeOptions {
     }
 }
 
-/// Applies what the configuration says of a kind of task to its policy.
-fn adjusted(mut policy: Policy, over: &TaskOverride) -> Policy {
-    if let Some(count) = over.max_attempts {
-        policy = policy.max_attempts(count);
-    }
-    if let Some(limit) = over.soft_limit {
-        policy = policy.soft_limit(limit);
-    }
-    if let Some(limit) = over.hard_limit {
-        policy = policy.hard_limit(limit);
-    }
-    policy.with_backoff(|mut backoff| {
-        if let Some(base) = over.backoff_base {
-            backoff = backoff.with_base(base);
-        }
-        if let Some(ceiling) = over.backoff_ceiling {
-            backoff = backoff.with_ceiling(ceiling);
-        }
-        if let Some(fraction) = over.backoff_jitter {
-            backoff = backoff.with_jitter(fraction);
-        }
-        backoff
-    })
+/// Returns what the retries of the queues that are drained may cost.
+fn retry_budgets(config: &Config) -> Vec<(QueueName, RetryBudget)> {
+    let of = |queue: &QueueName| {
+        let budget = config.queues.get(queue)?.retry_budget?;
+        Some((queue.clone(), budget))
+    };
+    config.consume.iter().filter_map(of).collect()
 }

@@ -120,7 +120,8 @@ impl Status {
         parts.extend(self.draw_running());
         let shut = self.breakers.table(now, Breaker::is_shut);
         parts.extend((!shut.is_empty()).then_some(shut));
-        let outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
+        let mut outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
+        outages.extend(self.workers.iter().flat_map(Worker::spent_budgets));
         if !outages.is_empty() {
             parts.push(outages.join("\n"));
         }

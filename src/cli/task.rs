@@ -1,5 +1,7 @@
-//! `celeriac task show ID`: everything that is known of one task, wherever it is.
+//! `celeriac task`: everything that is known of one task, wherever it is; and revoking it.
 
+mod census;
+mod revoke;
 mod view;
 
 use std::ops::ControlFlow;
@@ -34,6 +36,8 @@ const MAX_LETTERS: u32 = 100;
 pub(crate) enum TaskCommand {
     /// Show everything that is known of a task.
     Show(ShowArgs),
+    /// Have tasks not run, by id, kind or header.
+    Revoke(revoke::RevokeArgs),
 }
 
 /// Shows one task.
@@ -48,7 +52,13 @@ pub(crate) struct ShowArgs {
 }
 
 pub(crate) fn run(command: &TaskCommand, global: &Global, app: &App) -> Result<Exit, Failure> {
-    let TaskCommand::Show(args) = command;
+    match command {
+        TaskCommand::Show(args) => show(args, global, app),
+        TaskCommand::Revoke(args) => revoke::run(args, global, app),
+    }
+}
+
+fn show(args: &ShowArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
     let id = read_id(&args.id).map_err(Failure::usage)?;
     let session = Session::open(global, app, &[])?;
     if let Some(queue) = &args.queue {

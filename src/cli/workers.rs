@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use celeriac_actors::budget::BudgetStatus;
 use celeriac_actors::ids::TaskId;
 use celeriac_actors::ports::{Broker, BrokerError, WorkerRecord};
 use celeriac_actors::progress::Progress;
@@ -93,6 +94,25 @@ impl Worker {
         ))
     }
 
+    /// Returns the retry budgets that are spent, as lines for people; those of one that is silent delay nothing.
+    pub(super) fn spent_budgets(&self) -> Vec<String> {
+        let detail = self.detail.as_ref().filter(|_| self.record.alive);
+        let budgets = detail.into_iter().flat_map(|d| &d.retry_budgets);
+        let spent = budgets.filter(|budget| budget.left < 0);
+        let line = |budget: &BudgetStatus| {
+            format!(
+                "{}: the retry budget of queue {} is spent ({} of first attempts, {} a second): {} retries wait longer, {} did so far",
+                self.record.worker,
+                budget.queue,
+                budget.share,
+                budget.floor,
+                -budget.left,
+                budget.delayed
+            )
+        };
+        spent.map(line).collect()
+    }
+
     /// Returns it as a document.
     pub(super) fn document(&self, now: Timestamp) -> Value {
         let record = &self.record;
@@ -120,6 +140,7 @@ impl Worker {
             "store_away": away(detail.and_then(|d| d.store_away.as_ref())),
             "breakers": detail.map(|d| &d.breakers),
             "lanes": detail.map(|d| &d.lanes),
+            "retry_budgets": detail.map(|d| &d.retry_budgets),
         })
     }
 }

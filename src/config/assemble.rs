@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use celeriac_actors::breaker::BreakerOverride;
+use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::route;
 
@@ -123,6 +124,14 @@ fn queue(settings: &Settings, name: &str) -> QueueConfig {
     QueueConfig {
         concurrency: settings.count_of("queues.*.concurrency", name).map(small),
         weight: settings.count_of("queues.*.weight", name).map_or(1, small),
+        retry_budget: settings
+            .share_of("queues.*.retry_budget", name)
+            .map(|share| RetryBudget {
+                share,
+                floor: settings
+                    .count_of("queues.*.retry_floor", name)
+                    .map_or(10, small),
+            }),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac_actors::breaker::BreakerOverride;
+use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::{BreakerName, QueueName, TaskName};
 use celeriac_actors::route::{self, Route};
 
@@ -113,12 +114,14 @@ pub struct Config {
 }
 
 /// One queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QueueConfig {
     /// How many attempts of this queue run at once in this process; `None` is no cap of its own.
     pub concurrency: Option<usize>,
     /// The queue's share while several have work, 1 to 100.
     pub weight: u32,
+    /// What its retries may cost in this process; `None` is nothing.
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// What is said about one kind of task; `None` leaves what the task says itself.

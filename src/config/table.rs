@@ -344,6 +344,19 @@ pub(super) static TABLE: &[Key] = &[
         "The queue's share while several have work: 2 is served twice as often as 1.",
     ),
     row(
+        "queues.*.retry_budget",
+        Kind::Share,
+        Unset("retries are not bounded"),
+        "0.2",
+        "How many retries each first attempt pays for; without budget a retry waits longer, and is never dropped.",
+    ),
+    plain(
+        "queues.*.retry_floor",
+        Kind::Count(1, 100_000),
+        "10",
+        "How many retries each second pays for in any case, where there is a retry budget.",
+    ),
+    row(
         "tasks.*.max_attempts",
         Kind::Count(1, 1_000),
         Unset("as the task says"),

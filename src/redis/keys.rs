@@ -15,7 +15,7 @@
 //! | `orphans` | hash: closed incarnation that may still hold something |
 //! | `scheduled`, `retrying` | zset by due time: running number (6 bytes) and frame |
 //! | `dead` | zset by burial number: the dead outbox |
-//! | `revoked` | zset: task, until when that is remembered |
+//! | `revoked` | zset: revocation by its key (an id as hex, or a rule), until when that is remembered |
 //! | `p:CHANNEL` | number and reply of a producer's last call |
 //! | `t:TASK` | what became of a task; the channel on which that is told |
 //! | `wake`, `due`, `bell` | list of at most one token: ready tasks, an earlier due time, something dead |

@@ -16,6 +16,7 @@ use celeriac_actors::ports::{
     Broker, BrokerError, Capabilities, Durability, EnqueueCall, MAX_REVOCATIONS, QueueStatus,
     ScanPage, ScanRequest, SharedValue, Wake, WorkerRecord,
 };
+use celeriac_actors::revocation::Revocation;
 use celeriac_actors::time::Timestamp;
 use redis::Value;
 
@@ -247,13 +248,13 @@ impl Broker for RedisBroker {
     async fn revoke(
         &self,
         queue: &QueueName,
-        tasks: &[TaskId],
+        revocations: &[Revocation],
         forget_at: Timestamp,
     ) -> Reply<u64> {
         self.register(queue).await?;
         let mut version = 0;
-        let none = [tasks];
-        let chunks: Vec<&[TaskId]> = tasks.chunks(MAX_BATCH as usize).collect();
+        let none = [revocations];
+        let chunks: Vec<&[Revocation]> = revocations.chunks(MAX_BATCH as usize).collect();
         for some in if chunks.is_empty() {
             &none[..]
         } else {
@@ -261,24 +262,26 @@ impl Broker for RedisBroker {
         } {
             let mut call = REVOKE.call(&self.keys.root(queue));
             call.arg(forget_at.as_millis()).arg(MAX_REVOCATIONS);
-            for task in *some {
-                call.arg(task.as_uuid().simple().to_string());
+            for revocation in *some {
+                call.arg(revocation.key());
             }
             version = decode::number(self.run(&REVOKE, queue, &call).await?)?;
         }
         Ok(version)
     }
 
-    async fn revocations(&self, queue: &QueueName) -> Reply<(u64, Vec<TaskId>)> {
+    async fn revocations(&self, queue: &QueueName) -> Reply<(u64, Vec<Revocation>)> {
         let call = REVOCATIONS.call(&self.keys.root(queue));
         let mut parts = Parts::of(self.run(&REVOCATIONS, queue, &call).await?)?;
         let version = parts.number()?;
-        let ids = parts.list()?.into_iter().map(|id| {
-            let text = decode::text(id)?;
-            let id = uuid::Uuid::parse_str(&text).map_err(|_| decode::strange(&text))?;
-            Ok(TaskId::from(id))
-        });
-        Ok((version, ids.collect::<Reply<_>>()?))
+        let keys: Vec<String> = parts
+            .list()?
+            .into_iter()
+            .map(decode::text)
+            .collect::<Reply<_>>()?;
+        // What this version does not know is none of its own.
+        let known = keys.iter().filter_map(|key| Revocation::from_key(key));
+        Ok((version, known.collect()))
     }
 
     async fn pause(&self, queue: &QueueName, paused: bool) -> Reply<()> {

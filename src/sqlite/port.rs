@@ -12,6 +12,7 @@ use celeriac_actors::ports::{
     Broker, Capabilities, Durability, EnqueueCall, QueueStatus, ScanPage, ScanRequest, SharedValue,
     Wake, WorkerRecord,
 };
+use celeriac_actors::revocation::Revocation;
 use celeriac_actors::time::Timestamp;
 
 use super::SqliteBroker;
@@ -128,22 +129,22 @@ impl Broker for SqliteBroker {
     async fn revoke(
         &self,
         queue: &QueueName,
-        tasks: &[TaskId],
+        revocations: &[Revocation],
         forget_at: Timestamp,
     ) -> Reply<u64> {
-        let (queue, tasks) = (queue.clone(), tasks.to_vec());
+        let (queue, revocations) = (queue.clone(), revocations.to_vec());
         self.write_from(
             &self.rooms.adding,
             Revoke {
                 queue,
-                tasks,
+                revocations,
                 forget_at,
             },
         )
         .await
     }
 
-    async fn revocations(&self, queue: &QueueName) -> Reply<(u64, Vec<TaskId>)> {
+    async fn revocations(&self, queue: &QueueName) -> Reply<(u64, Vec<Revocation>)> {
         let (queue, now) = (queue.clone(), self.clock.now());
         self.look(move |db| reads::revocations(db, &queue, now))
             .await

@@ -7,6 +7,7 @@ use celeriac_actors::header::Header;
 use celeriac_actors::ids::{BurialId, QueueName, TaskId};
 use celeriac_actors::lease::{DeadTask, FinalRecord};
 use celeriac_actors::ports::{BrokerError, QueueStatus, SharedValue, WorkerRecord};
+use celeriac_actors::revocation::Revocation;
 use celeriac_actors::time::Timestamp;
 use diesel::result::QueryResult;
 
@@ -15,6 +16,7 @@ use super::lives::LIVING;
 use super::pack::Frames;
 use super::queue::{counters, keys_of};
 use super::sql::{Columns, Db, Value, int};
+use super::steps::dead::revocation_of;
 
 const QUEUES: &str = "SELECT id, name, paused, ready, scheduled, retrying, active, dead_outbox, \
     enqueued, succeeded, dead, cancelled, expired, retried, released, rescued, revived, stale, \
@@ -112,14 +114,14 @@ pub(super) fn revocations(
     db: &mut Db,
     queue: &QueueName,
     now: Timestamp,
-) -> Result<(u64, Vec<TaskId>), StepError> {
+) -> Result<(u64, Vec<Revocation>), StepError> {
     let name = [Value::Text(queue.as_str())];
     let Some((id, version)) = db.first(VERSION, &name, |row| (row.int(0), row.count(1)))? else {
         return Ok((0, Vec::new()));
     };
     let values = [Value::Int(id), int(now.as_millis())];
-    let tasks = db.all(REVOKED, &values, |row| TaskId::from_bytes(row.id(0)))?;
-    Ok((version, tasks))
+    let known = db.all(REVOKED, &values, |row| revocation_of(&row.blob(0)))?;
+    Ok((version, known.into_iter().flatten().collect()))
 }
 
 /// Reads the records of all workers.

@@ -73,6 +73,24 @@ fn mistakes_are_named_before_anything_is_sent() {
         (&["a.b", "--id", "7"], "no UUID"),
         (&["a.b", "--countdown", "101years"], "longer than 100 years"),
         (&["a.b", "--priority", "12"], "a priority is 0 (last) to 9"),
+        (&["a.b", "--max-attempts", "0"], "at least one attempt"),
+        (
+            &["a.b", "--soft-limit", "2m", "--hard-limit", "1m"],
+            "beyond its hard limit of 60s",
+        ),
+        (
+            &["demo.fail", "--soft-limit", "1h"],
+            "beyond its kind's hard limit of 1800s",
+        ),
+        (&["a.b", "--hard-limit", "0s"], "hard_limit is 0"),
+        (&["a.b", "--header", "tenant"], "KEY=VALUE"),
+        (&["a.b", "--header", "a=1", "--header", "a=2"], "twice"),
+        (&["a.b", "--expires", "tomorrow"], "--expires `tomorrow`"),
+        (
+            &["a.b", "--countdown", "2h", "--expires", "1h"],
+            "before it is due",
+        ),
+        (&["--jsonl", "-", "--header", "a=1"], "cannot be used with"),
         (&["a b"], "a task name consists of"),
         (&[], "required"),
     ] {
@@ -156,4 +174,57 @@ fn many_tasks_are_waited_for() {
         .map(|end| end["id"].to_string())
         .collect();
     assert_eq!(ids.len(), 3_000);
+}
+
+#[test]
+fn what_is_asked_for_one_task_is_stored_with_it() {
+    let place = Place::new();
+    let flags = [
+        "enqueue",
+        "a.b",
+        "--countdown",
+        "1h",
+        "--expires",
+        "2099-01-31T12:00:00Z",
+        "--retry-until",
+        "2099-02-01T12:00:00+02:00",
+        "--soft-limit",
+        "1m",
+        "--hard-limit",
+        "90s",
+        "--max-attempts",
+        "3",
+        "--header",
+        "tenant=7",
+        "--header",
+        "trace=a=b",
+    ];
+    let flags = place.lines(&flags)[0].clone();
+    let line = json!({ "task": "a.b", "id": UUID, "countdown": "1h", "expires": "2099-01-31T12:00:00Z",
+        "retry_until": "2099-02-01T10:00:00Z", "soft_limit": "1m", "hard_limit": "1m 30s", "max_attempts": 3,
+        "headers": { "tenant": "7", "trace": "a=b" } });
+    let output = place.feed(&["enqueue", "--jsonl", "-"], format!("{line}\n").as_bytes());
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let id = flags.split_whitespace().next().unwrap();
+    for id in [id, UUID] {
+        let task = place.json(&["task", "show", id, "--json"]);
+        assert_eq!(task["state"], "scheduled");
+        assert_eq!(task["expires_at"], "2099-01-31T12:00:00.000Z");
+        assert_eq!(task["retry_until"], "2099-02-01T10:00:00.000Z");
+        assert_eq!(
+            (&task["soft_limit_ms"], &task["hard_limit_ms"]),
+            (&json!(60_000), &json!(90_000))
+        );
+        assert_eq!(task["max_attempts"], 3);
+        assert_eq!(task["headers"], json!({ "tenant": "7", "trace": "a=b" }));
+    }
+
+    let bad = json!({ "task": "demo.fail", "soft_limit": "1h" });
+    let output = place.feed(&["enqueue", "--jsonl", "-"], bad.to_string().as_bytes());
+    assert_eq!(code(&output), 64);
+    assert!(
+        said(&output).contains("line 1: soft_limit is 3600s"),
+        "{}",
+        said(&output)
+    );
 }

@@ -77,10 +77,12 @@ fn history() -> (Header, Envelope, Value) {
             hard_limit_ms: Some(2_000),
             max_attempts: Some(7),
             result_ttl_ms: Some(60_000),
+            retry_until: None,
         },
         headers: [("trace".to_owned(), "abc".to_owned())].into(),
         history: vec![failure],
         revival: 1,
+        snoozes: 0,
         unknown_since: Some(Timestamp::from_millis(1_767_225_602_000)),
         ..envelope
     };

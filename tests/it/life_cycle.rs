@@ -44,7 +44,7 @@ async fn a_signal_ends_the_wait_for_the_broker_with_0() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mute = silent.local_addr().unwrap().port();
     for (port, options) in [
-        (crate::redis_server::free_port(), ""),
+        (crate::ports::free_port(), ""),
         (mute, "?timeout=60s"),
     ] {
         let url = format!("redis://127.0.0.1:{port}{options}");

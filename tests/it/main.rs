@@ -14,6 +14,7 @@ mod cli_look;
 mod cli_migrate;
 #[cfg(feature = "redis")]
 mod cli_results;
+mod cli_revoke;
 mod cli_rights;
 mod cli_support;
 mod crash;

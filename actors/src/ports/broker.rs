@@ -14,6 +14,7 @@ use crate::ids::{BurialId, ChannelId, IncarnationId, QueueName, TaskId, WorkerId
 use crate::lease::{
     DeadTask, ExchangeCall, Exchanged, FinalRecord, Incarnation, Outcome, Place, Promoted, Swept,
 };
+use crate::revocation::Revocation;
 use crate::time::Timestamp;
 
 /// Why a step at the broker failed: what the caller can do next.
@@ -280,15 +281,15 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     /// [`BrokerError::Unavailable`]: repeat.
     async fn drop_dead(&self, burials: &[BurialId]) -> Result<u32, BrokerError>;
 
-    /// Revokes tasks of `queue`: consumers cancel them before their start or signal those that run. Remembered until
-    /// `forget_at`; a second revocation of a task extends it. Returns the queue's new version.
+    /// Revokes tasks of `queue`: consumers cancel them before their start, and signal or end those that run. Remembered until
+    /// `forget_at`; the same revocation again extends it. Returns the queue's new version. Touches no task.
     ///
     /// # Errors
     /// [`BrokerError::Invalid`] when more than [`MAX_REVOCATIONS`] would be remembered; [`BrokerError::Unavailable`].
     async fn revoke(
         &self,
         queue: &QueueName,
-        tasks: &[TaskId],
+        revocations: &[Revocation],
         forget_at: Timestamp,
     ) -> Result<u64, BrokerError>;
 
@@ -296,7 +297,7 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`]: repeat.
-    async fn revocations(&self, queue: &QueueName) -> Result<(u64, Vec<TaskId>), BrokerError>;
+    async fn revocations(&self, queue: &QueueName) -> Result<(u64, Vec<Revocation>), BrokerError>;
 
     /// Pauses or resumes a queue: a paused one hands out nothing and goes on settling, promoting and rescuing.
     ///

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::asked::AskError;
 use crate::frame::FrameError;
 use crate::ids::NameError;
 use crate::ports::EnqueueCall;
@@ -16,6 +17,9 @@ pub enum EnqueueError {
     /// The task's name or queue cannot be used. Nothing was added.
     #[error("the task cannot be enqueued")]
     Name(#[from] NameError),
+    /// What is asked for the task cannot be, or is more than its kind allows. Nothing was added.
+    #[error("the task cannot be enqueued")]
+    Asked(#[from] AskError),
     /// The task does not fit into a frame. Nothing was added.
     #[error("the task cannot be enqueued")]
     Frame(#[from] FrameError),
@@ -82,7 +86,7 @@ impl EnqueueError {
             Self::Refused { accepted, .. }
             | Self::Unavailable { accepted, .. }
             | Self::Rejected { accepted, .. } => *accepted,
-            Self::Name(_) | Self::Frame(_) => 0,
+            Self::Name(_) | Self::Asked(_) | Self::Frame(_) => 0,
         }
     }
 
@@ -111,7 +115,7 @@ impl EnqueueError {
             Self::Refused { accepted, .. }
             | Self::Unavailable { accepted, .. }
             | Self::Rejected { accepted, .. } => *accepted += earlier,
-            Self::Name(_) | Self::Frame(_) => {}
+            Self::Name(_) | Self::Asked(_) | Self::Frame(_) => {}
         }
         self
     }

@@ -12,7 +12,7 @@ use crate::header::Priority;
 use crate::ids::{QueueName, TaskId};
 use crate::ports::{Spool, When};
 use crate::route::Route;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis};
 
 /// How long the broker remembers a channel's last call, usually.
 const REMEMBER: Duration = Duration::from_secs(3_600);
@@ -83,6 +83,34 @@ impl EnqueueOptions {
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Ends it unstarted when it has not begun by then, on the broker's clock.
+    #[must_use]
+    pub fn expires_at(mut self, at: Timestamp) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// Has its attempts asked to stop after this long, rounded to milliseconds, instead of when its kind says. At most its hard limit.
+    #[must_use]
+    pub fn soft_limit(mut self, limit: Duration) -> Self {
+        self.overrides.soft_limit_ms = Some(millis(limit));
+        self
+    }
+
+    /// Has its attempts ended after this long, rounded to milliseconds, instead of when its kind says.
+    #[must_use]
+    pub fn hard_limit(mut self, limit: Duration) -> Self {
+        self.overrides.hard_limit_ms = Some(millis(limit));
+        self
+    }
+
+    /// Gives it so many attempts, the first one included, instead of those of its kind. At least one.
+    #[must_use]
+    pub fn max_attempts(mut self, count: u16) -> Self {
+        self.overrides.max_attempts = Some(count);
         self
     }
 

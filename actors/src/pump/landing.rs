@@ -12,6 +12,7 @@ use crate::execution::{Conclusion, Ended, conclude};
 use crate::flight::Landed;
 use crate::lease::Outcome;
 use crate::registry::Kind;
+use crate::retries::charge;
 use crate::runner::AttemptEnd;
 use crate::time::millis;
 
@@ -69,19 +70,26 @@ impl Pump {
             why => why,
         });
         crate::breaker::landed(context, &kind.policy, &end, aborted);
+        let now = setup.worker.clock.now();
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
             policy: &kind.policy,
             has_output: kind.has_output,
             aborted,
+            revoked: context.is_revoked(),
             worker: setup.worker.worker.as_str(),
-            now: setup.worker.clock.now(),
+            now,
+            broker_now: self.broker_clock.at(now),
             elapsed: context.elapsed(),
             frame_limits: &setup.worker.limits,
             results: &setup.worker.results,
         };
-        let conclusion = conclude(end, &ended, &mut self.rng)?;
+        let mut conclusion = conclude(end, &ended, &mut self.rng)?;
+        if let Some(budget) = &setup.budget {
+            let since_boot = setup.worker.clock.since_boot();
+            charge(budget, &ended, &mut conclusion.outcome, since_boot);
+        }
         log_end(&setup, context, &conclusion);
         setup.ended(context, &conclusion, ended.elapsed);
         Some(conclusion.outcome.with_progress(context.report().get()))
@@ -117,7 +125,11 @@ fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
             error!(log, "task died"; "reason" => %reason, "error" => why, "place" => place,
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
-        Outcome::Release { .. } | Outcome::Cancel { .. } | Outcome::Expire { .. } => {
+        Outcome::Cancel { .. } => {
+            info!(log, "task was cancelled"; "reason" => why, "elapsed_ms" => ms, "attempt" => attempt,
+                "id" => %id, "task" => %task);
+        }
+        Outcome::Release { .. } | Outcome::Expire { .. } => {
             info!(log, "attempt was undone"; "elapsed_ms" => ms, "attempt" => attempt,
                 "id" => %id, "task" => %task);
         }

@@ -9,10 +9,11 @@ use super::{Pump, Ready};
 use crate::consumer::Mode;
 use crate::context::Abort;
 use crate::envelope::Envelope;
-use crate::execution::{Admission, Admitted, admit};
+use crate::execution::{Admission, Admitted, Refused, admit};
 use crate::lease::Exchanged;
 use crate::line::Answer;
 use crate::ports::BrokerError;
+use crate::retries::too_late;
 use crate::time::Timestamp;
 
 impl Pump {
@@ -57,6 +58,8 @@ impl Pump {
         if !reply.stale.is_empty() {
             self.setup.stale(reply.stale.len());
         }
+        let here = self.setup.worker.clock.now();
+        self.broker_clock.set(reply.now, here);
         self.hungry = reply.more || std::mem::take(&mut self.look_again);
         for delivery in reply.deliveries {
             self.admit(delivery.tag, delivery.frame, reply.now);
@@ -74,6 +77,9 @@ impl Pump {
         let kind_of = |envelope: &Envelope| setup.kinds.get(&envelope.task).cloned();
         match admit(frame, &admission, kind_of) {
             Admitted::Job(job, kind) => {
+                if let Some(refused) = too_late(&job, &kind.policy, now) {
+                    return self.refuse(tag, refused);
+                }
                 let line = if job.header.is_suspect() {
                     &mut self.suspects
                 } else {
@@ -81,25 +87,29 @@ impl Pump {
                 };
                 line.push_back(Ready { tag, job, kind });
             }
-            Admitted::Settle(refused) => {
-                if self.line.table.finish(tag) {
-                    self.setup.settled_unstarted(&refused);
-                    self.line.table.settle(tag, refused.outcome);
-                }
-            }
+            Admitted::Settle(refused) => self.refuse(tag, *refused),
+        }
+    }
+
+    /// Settles a delivery that does not start.
+    fn refuse(&mut self, tag: u64, refused: Refused) {
+        if self.line.table.finish(tag) {
+            self.setup.settled_unstarted(&refused);
+            self.line.table.settle(tag, refused.outcome);
         }
     }
 
     fn cancel_revoked(&mut self) {
         for (_, context) in self.line.table.running() {
-            if self.revoked.contains(&context.id()) {
-                context.cancel();
+            let job = context.job();
+            if let Some(revoked) = self.revoked.of(&job.header, &job.envelope) {
+                context.revoke(revoked);
             }
         }
         for line in [&mut self.waiting, &mut self.suspects] {
             for ready in std::mem::take(line) {
                 let (tag, header) = (ready.tag, ready.job.header);
-                if !self.revoked.contains(&header.id) {
+                if self.revoked.of(&header, &ready.job.envelope).is_none() {
                     line.push_back(ready);
                 } else if self.line.table.finish(tag) {
                     let outcome = crate::execution::cancelled(&header);

@@ -193,6 +193,7 @@ macro_rules! conformance_tests {
                 results_end_and_are_seen_from_everywhere
                 one_can_wait_for_results
                 revocations_have_a_version_and_an_end
+                rules_are_remembered_to_the_letter
                 a_shared_value_is_compared_and_set
                 a_shared_value_ends_and_its_version_never_returns
                 housekeeping_forgets_what_is_over

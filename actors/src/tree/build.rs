@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{TreeOptions, TreeParts};
 use crate::breaker::keeper::Keeper;
+use crate::budget::Budgets;
 use crate::child::{
     ChildSpec, OnUnresponsive, Pings, Placement, Recipe, Shutdown, StartError, Strategy,
     SupervisorSpec,
@@ -52,6 +53,7 @@ pub(super) struct Builder {
     pub(super) store_outage: Arc<Outage>,
     pub(super) board: Board,
     pub(super) permits: Permits,
+    pub(super) budgets: Budgets,
     pub(super) gate: SuspectGate,
     pub(super) watch: Arc<Notify>,
     pub(super) recycle: watch::Sender<bool>,
@@ -90,6 +92,7 @@ impl Builder {
         let prefetched = options.concurrency * options.prefetch.min(2);
         let builder = Self {
             permits: Permits::new(options.concurrency, prefetched, &options.queues),
+            budgets: Budgets::new(&options.retry_budgets, parts.worker.clock.since_boot()),
             registry: Arc::new(parts.registry.clone()),
             link,
             store_outage: Arc::new(Outage::new("store", log.clone())),
@@ -320,6 +323,7 @@ impl Builder {
             .log
             .new(o!("lane" => seat.lane(), "queue" => queue.to_string()));
         let place = seat.clone();
+        let budget = self.budgets.of(&queue);
         let recipe = Recipe::starting(move |birth| {
             let setup = seat.gauge().map(|gauge| ConsumerSetup {
                 queue: queue.clone(),
@@ -330,6 +334,7 @@ impl Builder {
                 worker: Arc::clone(&worker),
                 kinds: Arc::clone(&kinds),
                 permits: permits.clone(),
+                budget: budget.clone(),
                 gate: gate.clone(),
                 gauge,
                 observer: observer.clone(),

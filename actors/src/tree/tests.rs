@@ -23,8 +23,10 @@ mod limits;
 mod lingering;
 mod outages;
 mod panics;
+mod patience;
 mod retries;
 mod revival;
+mod revocations;
 mod sharing;
 
 /// Runs `test` in an actix system, for at most three minutes.

@@ -108,8 +108,11 @@ impl Duty {
             policy: &entry.policy,
             has_output: entry.has_output,
             aborted: Some(Abort::HardLimit),
+            revoked: context.is_revoked(),
             worker: self.setup.worker.worker.as_str(),
             now: self.setup.worker.clock.now(),
+            // Whoever fetches it next asks the broker's clock.
+            broker_now: None,
             elapsed: context.elapsed(),
             frame_limits: &self.setup.worker.limits,
             results: &self.setup.worker.results,

@@ -1,5 +1,6 @@
 //! Lines of an input of any length: split, numbered, bounded, and read as orders. Pure but for [`feed`].
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 
 use celeriac_actors::header::Priority;
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::super::text::brief;
 use super::super::values::{Typed, refuse_lossy};
+use super::asks::{Asks, limit, moment};
 use super::order::Order;
 use super::when;
 
@@ -115,6 +117,13 @@ struct Line {
     eta: Option<String>,
     #[serde(default)]
     priority: Priority,
+    expires: Option<String>,
+    retry_until: Option<String>,
+    soft_limit: Option<String>,
+    hard_limit: Option<String>,
+    max_attempts: Option<u16>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
 }
 
 /// `null` is an argument too: only a missing key is none.
@@ -148,6 +157,14 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Order>, String> {
         queue: line.queue,
         id: line.id,
         priority: line.priority,
+        asks: Asks {
+            expires: moment("expires", line.expires.as_deref())?,
+            retry_until: moment("retry_until", line.retry_until.as_deref())?,
+            soft_limit: limit("soft_limit", line.soft_limit.as_deref())?,
+            hard_limit: limit("hard_limit", line.hard_limit.as_deref())?,
+            max_attempts: line.max_attempts,
+            headers: line.headers,
+        },
     }))
 }
 
@@ -182,11 +199,23 @@ mod tests {
             ("a.b", Some("q"))
         );
         assert_eq!(order.args, Some(json!({ "x": 1 })));
+        assert_eq!(order.asks, Asks::default());
         assert_eq!(order.when, Some(When::After(Duration::from_secs(2))));
         assert_eq!(
             (order.priority, order.id.is_some()),
             (Priority::HIGHEST, true)
         );
+
+        let line = br#"{"task":"a","expires":"1h","retry_until":"2026-01-31T12:00:00Z","soft_limit":"1m 500ms",
+            "hard_limit":"2m","max_attempts":3,"headers":{"tenant":"7"}}"#;
+        let asks = parse(line).unwrap().unwrap().asks;
+        assert_eq!(asks.expires, Some(When::After(Duration::from_secs(3_600))));
+        assert!(matches!(asks.retry_until, Some(When::At(_))));
+        let limits = (asks.soft_limit, asks.hard_limit);
+        let expected = [60_500, 120_000].map(|ms| Some(Duration::from_millis(ms)));
+        assert_eq!(limits, expected.into());
+        assert_eq!(asks.max_attempts, Some(3));
+        assert_eq!(asks.headers["tenant"], "7");
 
         let nothing = parse(br#"{"task":"a","args":null}"#).unwrap().unwrap();
         assert_eq!(nothing.args, Some(json!(null)));
@@ -221,6 +250,13 @@ mod tests {
             ),
             (br#"{"task":"a","id":"7"}"#, "invalid"),
             (br#"{"task":"a","eta":"x"}"#, "eta `x`"),
+            (br#"{"task":"a","expires":"x"}"#, "expires `x`"),
+            (br#"{"task":"a","soft_limit":"5"}"#, "soft_limit `5`"),
+            (br#"{"task":"a","max_attempts":70000}"#, "expected u16"),
+            (
+                br#"{"task":"a","headers":{"k":1}}"#,
+                "invalid type: integer `1`, expected a string",
+            ),
             (b"{\"task\":\"\xff\"}", "no UTF-8 at byte 10"),
             (br#"{"task":"a"} x"#, "trailing characters (column 14)"),
         ] {

@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 
+use celeriac_actors::asked;
 use celeriac_actors::frame::FrameError;
 use celeriac_actors::header::Priority;
 use celeriac_actors::ids::{QueueName, TaskId, TaskName};
 use celeriac_actors::ports::When;
 use celeriac_actors::producer::{EnqueueError, EnqueueOptions, Prepared, Producer};
 use celeriac_actors::registry::Registry;
+use celeriac_actors::time::Clock;
 use serde_json::{Value, json};
 
 use super::super::output::plain;
 use super::super::text::brief;
 use super::super::values;
+use super::asks::Asks;
 use super::blame::blame;
+use crate::clock::SystemClock;
 use crate::config::Config;
 
 /// The most names of tasks that are remembered.
@@ -37,6 +41,8 @@ pub(super) struct Order {
     pub(super) when: Option<When>,
     /// How urgent it is.
     pub(super) priority: Priority,
+    /// What else is asked for it.
+    pub(super) asks: Asks,
 }
 
 /// A task that is ready to be sent.
@@ -97,7 +103,7 @@ impl<'a> Desk<'a> {
             None => None,
         };
         let args = self.args(&kind.name, order.args)?;
-        let options = EnqueueOptions {
+        let mut options = EnqueueOptions {
             queue,
             id: order.id,
             when: order.when,
@@ -105,6 +111,10 @@ impl<'a> Desk<'a> {
             want_outcome: self.waited_for,
             ..EnqueueOptions::default()
         };
+        order.asks.apply(&mut options, SystemClock.now())?;
+        let policy = self.registry.policy_of(&kind.name);
+        asked::check(&options.overrides, &options.headers, policy)
+            .map_err(|error| error.to_string())?;
         let prepared = self
             .producer
             .prepare_encoded(&kind.name, kind.queue, &args, options)
@@ -200,6 +210,7 @@ fn reason(error: EnqueueError) -> String {
     match error {
         EnqueueError::Frame(error) => error.to_string(),
         EnqueueError::Name(error) => error.to_string(),
+        EnqueueError::Asked(error) => error.to_string(),
         error => error.to_string(),
     }
 }
@@ -209,7 +220,6 @@ mod tests {
     use super::super::super::demo_tasks;
     use super::*;
     use crate::app::App;
-    use crate::clock::SystemClock;
     use crate::config::{Sources, load};
     use celeriac_actors::producer::ProducerOptions;
     use celeriac_actors::testkit::MemoryBroker;
@@ -224,6 +234,7 @@ mod tests {
             id: None,
             when: None,
             priority: Priority::NORMAL,
+            asks: Asks::default(),
         }
     }
 

@@ -17,8 +17,8 @@ const MAX_COUNTDOWN: Duration = Duration::from_secs(36_525 * 86_400);
 pub(super) fn read(countdown: Option<&str>, eta: Option<&str>) -> Result<Option<When>, String> {
     match (countdown, eta) {
         (Some(_), Some(_)) => Err("give a countdown or an eta, not both".to_owned()),
-        (Some(text), None) => delay(text).map(|delay| Some(When::After(delay))),
-        (None, Some(text)) => instant(text).map(|at| Some(When::At(at))),
+        (Some(text), None) => delay("countdown", text).map(|delay| Some(When::After(delay))),
+        (None, Some(text)) => instant("eta", text).map(|at| Some(When::At(at))),
         (None, None) => Ok(None),
     }
 }
@@ -34,25 +34,33 @@ pub(super) fn span(what: &str, text: &str) -> Result<Duration, String> {
     })
 }
 
-fn delay(text: &str) -> Result<Duration, String> {
-    let delay = span("countdown", text)?;
+/// Reads a span of at most 100 years.
+///
+/// # Errors
+/// What is wrong, for people; `what` names the value.
+pub(super) fn delay(what: &str, text: &str) -> Result<Duration, String> {
+    let delay = span(what, text)?;
     if delay > MAX_COUNTDOWN {
         let found = brief(text, 60);
-        return Err(format!("countdown `{found}` is longer than 100 years"));
+        return Err(format!("{what} `{found}` is longer than 100 years"));
     }
     Ok(delay)
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+/// Reads an instant in RFC 3339.
+///
+/// # Errors
+/// What is wrong, for people; `what` names the value.
+pub(super) fn instant(what: &str, text: &str) -> Result<Timestamp, String> {
     let at: jiff::Timestamp = text.trim().parse().map_err(|error| {
         let found = brief(text, 60);
         let reason = brief(&format!("{error}"), 200);
-        format!("eta `{found}`: {reason}; write it as `2026-01-31T12:00:00Z` or with an offset, `…+02:00`")
+        format!("{what} `{found}`: {reason}; write it as `2026-01-31T12:00:00Z` or with an offset, `…+02:00`")
     })?;
     let millis = u64::try_from(at.as_millisecond());
     millis
         .map(Timestamp::from_millis)
-        .map_err(|_| format!("eta `{}` is before 1970", brief(text, 60)))
+        .map_err(|_| format!("{what} `{}` is before 1970", brief(text, 60)))
 }
 
 #[cfg(test)]

@@ -85,6 +85,7 @@ fn envelope(document: &mut Value, job: &Job, limits: &FrameLimits) {
     set("deliveries", json!(header.deliveries));
     set("strikes", json!(header.strikes));
     set("revival", json!(envelope.revival));
+    set("snoozes", json!(envelope.snoozes));
     set("enqueued_at", json!(header.enqueued_at.to_string()));
     set(
         "expires_at",
@@ -99,6 +100,10 @@ fn envelope(document: &mut Value, job: &Job, limits: &FrameLimits) {
     set("max_attempts", json!(overrides.max_attempts));
     set("soft_limit_ms", json!(overrides.soft_limit_ms));
     set("hard_limit_ms", json!(overrides.hard_limit_ms));
+    set(
+        "retry_until",
+        json!(overrides.retry_until.map(|at| at.to_string())),
+    );
     set("result_ttl_ms", json!(overrides.result_ttl_ms));
     set("args", values::show(job.args(), limits));
     set("failures", envelope.history.iter().map(failure).collect());

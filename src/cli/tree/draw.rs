@@ -30,6 +30,7 @@ pub(in crate::cli) fn worker(worker: &Worker, now: Timestamp) -> String {
     let version = brief(&record.version, 40);
     let mut lines = vec![format!("{}  {is}, version {version}", record.worker)];
     lines.extend(worker.outages());
+    lines.extend(worker.spent_budgets());
     match &worker.detail {
         Some(detail) => {
             // Of one that is silent, all below is as it was then.
@@ -278,6 +279,7 @@ pub(super) mod tests {
             }],
             broker_away: Some((5_000, "no route".to_owned())),
             store_away: None,
+            retry_budgets: Vec::new(),
         }
     }
 

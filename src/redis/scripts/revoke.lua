@@ -1,7 +1,7 @@
 -- Revokes tasks, and tells all who wait.
 --
 -- KEYS  root of the queue
--- ARGV  ms until which they are remembered, the most that may be remembered, ids as hex
+-- ARGV  ms until which they are remembered, the most that may be remembered, revocations by their keys: ids as hex, or rules
 -- Reply the version. Error TOOMANY: nothing was revoked.
 local revoked = root .. 'revoked'
 call('ZREMRANGEBYSCORE', revoked, '-inf', string.format('%.0f', now))

@@ -2,6 +2,7 @@
 
 use celeriac_actors::ids::{BurialId, QueueName, TaskId};
 use celeriac_actors::ports::{BrokerError, MAX_REVOCATIONS, Wake};
+use celeriac_actors::revocation::{Revocation, Selector};
 use celeriac_actors::time::Timestamp;
 
 use super::Step;
@@ -49,7 +50,7 @@ impl Step for DropDead {
 #[derive(Debug)]
 pub(in crate::sqlite) struct Revoke {
     pub(in crate::sqlite) queue: QueueName,
-    pub(in crate::sqlite) tasks: Vec<TaskId>,
+    pub(in crate::sqlite) revocations: Vec<Revocation>,
     pub(in crate::sqlite) forget_at: Timestamp,
 }
 
@@ -63,11 +64,11 @@ impl Step for Revoke {
         tx.db.run(FORGET, &[id, int(tx.now.as_millis())])?;
         let remembered = tx.db.first(REMEMBERED, &[id], |row| row.count(0))?;
         let mut all = remembered.unwrap_or_default();
-        let mut tasks = self.tasks.clone();
-        tasks.sort_unstable();
-        tasks.dedup();
-        for task in &tasks {
-            let values = [id, Value::Blob(task.as_bytes())];
+        let mut keys: Vec<Vec<u8>> = self.revocations.iter().map(revocation_key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in &keys {
+            let values = [id, Value::Blob(key)];
             all += u64::from(tx.db.first(KNOWN, &values, |_| ())?.is_none());
         }
         if all > MAX_REVOCATIONS as u64 {
@@ -75,14 +76,32 @@ impl Step for Revoke {
             return Err(BrokerError::Invalid(full).into());
         }
         let until = int(self.forget_at.as_millis());
-        for task in &tasks {
-            tx.db
-                .run(REVOKE, &[id, Value::Blob(task.as_bytes()), until])?;
+        for key in &keys {
+            tx.db.run(REVOKE, &[id, Value::Blob(key), until])?;
         }
         tx.effects.wake(Wake::Revoked(self.queue.clone()));
         let state = tx.at(queue);
         state.revocations += 1;
         Ok(state.revocations)
+    }
+}
+
+/// Returns the bytes under which a revocation is kept: a task's id as it is, or text, which is longer.
+fn revocation_key(revocation: &Revocation) -> Vec<u8> {
+    match revocation {
+        Revocation {
+            of: Selector::Id(id),
+            terminate: false,
+        } => id.as_bytes().to_vec(),
+        revocation => revocation.key().into_bytes(),
+    }
+}
+
+/// Reads such bytes; `None` for what this version does not know.
+pub(in crate::sqlite) fn revocation_of(key: &[u8]) -> Option<Revocation> {
+    match <[u8; 16]>::try_from(key) {
+        Ok(id) => Some(Revocation::id(TaskId::from_bytes(id))),
+        Err(_) => std::str::from_utf8(key).ok().and_then(Revocation::from_key),
     }
 }
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::kit::{id, outcome, rule};
 use super::{Harness, Stage};
+use crate::ids::TaskName;
 use crate::lease::{FinalRecord, Outcome};
-use crate::ports::SharedValue;
+use crate::ports::{BrokerError, MAX_REVOCATIONS, SharedValue};
 use crate::progress::Progress;
+use crate::revocation::{Revocation, Selector};
 use crate::state::TaskState;
 use crate::time::Timestamp;
 
@@ -89,6 +91,70 @@ pub async fn one_can_wait_for_results<H: Harness>() {
     );
 }
 
+/// Revokes a task by its number.
+fn by_id(number: u128) -> Revocation {
+    Revocation::id(id(number))
+}
+
+/// Revocations by id, kind and header are remembered to the letter, each with its own end, within one bound.
+pub async fn rules_are_remembered_to_the_letter<H: Harness>() {
+    let stage = Stage::<H>::fresh().await;
+    let (broker, queue) = (stage.broker.clone(), stage.queue.clone());
+    let lease = stage.harness.lease();
+    let now = now(&stage).await;
+    let task = |until: u64| Selector::Task {
+        name: TaskName::new("billing.charge:v2").expect("a name"),
+        until: Timestamp::from_millis(until),
+    };
+    let header = |key: &str, value: &str| Selector::Header {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        until: now,
+    };
+    let short = Revocation::new(task(1)).terminate();
+    let mut long = vec![
+        by_id(1),
+        by_id(1).terminate(),
+        by_id(2),
+        Revocation::new(task(0)),
+        Revocation::new(task(now.as_millis())).terminate(),
+        Revocation::new(header("tenant", "7")),
+        Revocation::new(header("k:1:", "\u{0}\r\n ä\u{1f980}=\"")),
+        Revocation::new(header("tenant", "")).terminate(),
+    ];
+    let (soon, late) = (now.plus(lease), now.plus(lease * 100));
+    let elsewhere = stage.harness.another().await;
+    let revoked = broker.revoke(&queue, &long, late).await;
+    let one = std::slice::from_ref(&short);
+    let first = elsewhere.revoke(&queue, one, soon).await.expect("revoking");
+    rule(
+        "PROTOCOL 12: versions grow",
+        revoked.is_ok_and(|v| v < first),
+        true,
+    );
+    let mut known = elsewhere.revocations(&queue).await.expect("reading");
+    known.1.sort();
+    let mut all = long.clone();
+    all.push(short);
+    all.sort();
+    rule(
+        "PROTOCOL 12: what is revoked, to the letter",
+        known,
+        (first, all),
+    );
+    stage.harness.pass(lease * 3 / 2).await;
+    let mut known = broker.revocations(&queue).await.expect("reading").1;
+    known.sort();
+    long.sort();
+    rule("PROTOCOL 12: each has its own end", known, long);
+
+    // In steps, as a call of some brokers is.
+    let many: Vec<Revocation> = (10..10 + MAX_REVOCATIONS as u128).map(by_id).collect();
+    let refused = broker.revoke(&queue, &many, late).await;
+    let is_refused = matches!(refused, Err(BrokerError::Invalid(_)));
+    rule("PROTOCOL 12: refused beyond its bound", is_refused, true);
+}
+
 /// Every revocation makes a new version, which every exchange tells; it is remembered until its time, which a second
 /// one extends and never shortens.
 pub async fn revocations_have_a_version_and_an_end<H: Harness>() {
@@ -106,16 +172,16 @@ pub async fn revocations_have_a_version_and_an_end<H: Harness>() {
     let now = now(&stage).await;
     let (soon, late) = (now.plus(lease), now.plus(lease * 100));
     let first = broker
-        .revoke(&queue, &[id(1), id(2)], soon)
+        .revoke(&queue, &[by_id(1), by_id(2)], soon)
         .await
         .expect("revoking");
     let elsewhere = stage.harness.another().await;
     let second = elsewhere
-        .revoke(&queue, &[id(1)], late)
+        .revoke(&queue, &[by_id(1)], late)
         .await
         .expect("revoking");
     let third = broker
-        .revoke(&queue, &[id(1)], soon)
+        .revoke(&queue, &[by_id(1)], soon)
         .await
         .expect("revoking");
     let grows = before < first && first < second && second <= third;
@@ -127,14 +193,14 @@ pub async fn revocations_have_a_version_and_an_end<H: Harness>() {
     rule(
         "PROTOCOL 12: what is revoked",
         known,
-        (third, vec![id(1), id(2)]),
+        (third, vec![by_id(1), by_id(2)]),
     );
     stage.harness.pass(lease * 3 / 2).await;
     let known = elsewhere.revocations(&queue).await.expect("reading").1;
     rule(
         "PROTOCOL 12: remembered until its longest time",
         known,
-        vec![id(1)],
+        vec![by_id(1)],
     );
     stage.add_numbers([1]).await;
     let consumer_decides = stage.status().await.ready;

@@ -191,7 +191,7 @@ pub async fn a_revocation_rings_for_all_who_wait<H: Harness>() {
         actix_rt::task::yield_now().await;
         let now = stage.broker.promote_due(&stage.queue, 0).await;
         let forget_at = now.expect("promoting").now.plus(Duration::from_secs(60));
-        let tasks = [super::kit::id(1)];
+        let tasks = [crate::revocation::Revocation::id(super::kit::id(1))];
         stage.broker.revoke(&stage.queue, &tasks, forget_at).await
     };
     let (here, there) = (listen(stage.broker.clone()), listen(elsewhere));

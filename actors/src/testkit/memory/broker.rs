@@ -15,6 +15,7 @@ use crate::ports::{
     Broker, BrokerError, Capabilities, Durability, EnqueueCall, QueueStatus, ScanPage, ScanRequest,
     SharedValue, Wake, WorkerRecord,
 };
+use crate::revocation::Revocation;
 use crate::time::Timestamp;
 
 type Reply<T> = Result<T, BrokerError>;
@@ -122,15 +123,15 @@ impl Broker for MemoryBroker {
     async fn revoke(
         &self,
         queue: &QueueName,
-        tasks: &[TaskId],
+        revocations: &[Revocation],
         forget_at: Timestamp,
     ) -> Reply<u64> {
         self.step(Method::Revoke, |state, now| {
-            state.revoke(queue, tasks, (forget_at, now))
+            state.revoke(queue, revocations, (forget_at, now))
         })
     }
 
-    async fn revocations(&self, queue: &QueueName) -> Reply<(u64, Vec<TaskId>)> {
+    async fn revocations(&self, queue: &QueueName) -> Reply<(u64, Vec<Revocation>)> {
         self.step(Method::Revocations, |state, now| {
             Ok(state.revocations(queue, now))
         })

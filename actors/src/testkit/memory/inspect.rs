@@ -8,6 +8,7 @@ use crate::fence::{BEATS_ALIVE, KEEP_CLOSED, KEEP_WORKER};
 use crate::ids::{BurialId, QueueName, TaskId};
 use crate::lease::{DeadTask, FinalRecord};
 use crate::ports::{BrokerError, MAX_REVOCATIONS, QueueStatus, SharedValue, WorkerRecord, id_of};
+use crate::revocation::Revocation;
 use crate::state::TaskState;
 use crate::time::Timestamp;
 
@@ -64,14 +65,14 @@ impl State {
     pub(super) fn revoke(
         &mut self,
         name: &QueueName,
-        tasks: &[TaskId],
+        revocations: &[Revocation],
         (forget_at, now): (Timestamp, Now),
     ) -> Result<u64, BrokerError> {
         let queue = self.queue(name);
         queue.revoked.retain(|_, until| *until > now.wall);
         let mut revoked = queue.revoked.clone();
-        for task in tasks {
-            let until = revoked.entry(*task).or_insert(forget_at);
+        for revocation in revocations {
+            let until = revoked.entry(revocation.clone()).or_insert(forget_at);
             *until = forget_at.max(*until);
         }
         if revoked.len() > MAX_REVOCATIONS {
@@ -85,12 +86,15 @@ impl State {
         Ok(version)
     }
 
-    pub(super) fn revocations(&self, name: &QueueName, now: Now) -> (u64, Vec<TaskId>) {
+    pub(super) fn revocations(&self, name: &QueueName, now: Now) -> (u64, Vec<Revocation>) {
         let Some(queue) = self.queues.get(name) else {
             return (0, Vec::new());
         };
         let remembered = queue.revoked.iter().filter(|(_, until)| **until > now.wall);
-        (queue.revocations, remembered.map(|(id, _)| *id).collect())
+        (
+            queue.revocations,
+            remembered.map(|(of, _)| of.clone()).collect(),
+        )
     }
 
     pub(super) fn pause(&mut self, name: &QueueName, paused: bool) {

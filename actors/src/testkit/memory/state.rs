@@ -9,6 +9,7 @@ use crate::header::{Header, Priority};
 use crate::ids::{BurialId, ChannelId, IncarnationId, QueueName, TaskId, WorkerId};
 use crate::lease::{DeadTask, ExchangeCall, Exchanged, FinalRecord, Incarnation};
 use crate::ports::{BrokerError, Counters, EnqueueCall, WorkerRecord, id_of};
+use crate::revocation::Revocation;
 use crate::state::{DeadReason, TaskState};
 use crate::time::Timestamp;
 
@@ -53,7 +54,7 @@ pub(super) struct Queue {
     pub(super) sweeps: Sweeps,
     pub(super) paused: bool,
     pub(super) counters: Counters,
-    pub(super) revoked: BTreeMap<TaskId, Timestamp>,
+    pub(super) revoked: BTreeMap<Revocation, Timestamp>,
     pub(super) revocations: u64,
     pub(super) results: BTreeMap<TaskId, (FinalRecord, Timestamp)>,
     pub(super) bells: Bells,

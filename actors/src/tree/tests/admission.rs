@@ -13,6 +13,7 @@ use crate::header::DELIVERIES_OFFSET;
 use crate::ids::{TaskId, TaskName, WorkerId};
 use crate::ports::{Broker, ScanRequest};
 use crate::producer::{EnqueueOptions, TaskHandle};
+use crate::revocation::Revocation;
 use crate::state::{DeadReason, TaskState};
 use crate::task;
 use crate::testkit::{PATIENCE, Rig};
@@ -37,7 +38,7 @@ async fn pause(rig: &Rig, paused: bool) {
 async fn revoke(rig: &Rig, handle: &TaskHandle) {
     let forget_at = rig.clock().now().plus(Duration::from_secs(600));
     rig.broker()
-        .revoke(&handle.queue, &[handle.id], forget_at)
+        .revoke(&handle.queue, &[Revocation::id(handle.id)], forget_at)
         .await
         .unwrap();
 }

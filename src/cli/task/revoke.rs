@@ -1,0 +1,311 @@
+//! `celeriac task revoke`: has tasks not run: one by its id, or all of a kind or with a header that are there by now.
+
+use celeriac_actors::ids::{QueueName, TaskId, TaskName};
+use celeriac_actors::ports::Broker;
+use celeriac_actors::revocation::{Revocation, Selector};
+use celeriac_actors::state::TaskState;
+use celeriac_actors::time::{Clock, Timestamp};
+use clap::Args;
+use serde_json::json;
+
+use super::super::enqueue::{known_queue, pair};
+use super::super::exit::{Exit, Failure};
+use super::super::session::{Session, operator};
+use super::super::{Global, output};
+use super::census::Census;
+use super::{Found, Hunt, read_id};
+use crate::app::App;
+use crate::client::RevokeOptions;
+use crate::clock::SystemClock;
+use crate::store::AuditEntry;
+
+/// How long a revocation is remembered beyond the time of the last task that was seen to wait.
+const BEYOND: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// Revokes tasks.
+#[derive(Args, Debug)]
+pub(crate) struct RevokeArgs {
+    /// The task's id.
+    #[arg(value_name = "ID", required_unless_present_any = ["task", "header"])]
+    id: Option<String>,
+    /// All tasks of this kind that were enqueued until now.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["id", "header"])]
+    task: Option<String>,
+    /// All tasks with this header that were enqueued until now.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "id")]
+    header: Option<String>,
+    /// Only in this queue; in all of them by default.
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// End attempts that run, instead of asking them to stop.
+    #[arg(long)]
+    terminate: bool,
+}
+
+impl RevokeArgs {
+    /// Reads which tasks are meant.
+    fn selector(&self, now: Timestamp) -> Result<Selector, String> {
+        match (&self.id, &self.task, &self.header) {
+            (Some(id), ..) => read_id(id).map(Selector::Id),
+            (None, Some(name), _) => {
+                let name = TaskName::new(name).map_err(|error| error.to_string())?;
+                Ok(Selector::Task { name, until: now })
+            }
+            (None, None, Some(text)) => {
+                let (key, value) = pair(text)?;
+                let until = now;
+                Ok(Selector::Header { key, value, until })
+            }
+            (None, None, None) => Err("name a task by its id, or with --task or --header".into()),
+        }
+    }
+}
+
+pub(super) fn run(args: &RevokeArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
+    let now = SystemClock.now();
+    let of = args.selector(now).map_err(Failure::usage)?;
+    let session = Session::open(global, app, &[])?;
+    if let Some(queue) = &args.queue {
+        known_queue(&session.config, queue).map_err(Failure::usage)?;
+    }
+    let broker = session.existing_broker()?;
+    let work = Work {
+        session: &session,
+        broker: &*broker,
+        revocation: Revocation {
+            of,
+            terminate: args.terminate,
+        },
+        queue: args.queue.as_deref(),
+        now,
+    };
+    Session::block_on(work.run())?
+}
+
+/// One run of the command.
+struct Work<'a> {
+    session: &'a Session,
+    broker: &'a dyn Broker,
+    revocation: Revocation,
+    queue: Option<&'a str>,
+    now: Timestamp,
+}
+
+/// Where a revocation was written.
+struct Written {
+    queues: Vec<QueueName>,
+    forget_at: Timestamp,
+}
+
+impl Work<'_> {
+    async fn run(&self) -> Result<Exit, Failure> {
+        match &self.revocation.of {
+            Selector::Id(id) => self.one(*id).await,
+            rule => self.all(rule).await,
+        }
+    }
+
+    /// Revokes one task, wherever it is.
+    async fn one(&self, id: TaskId) -> Result<Exit, Failure> {
+        let hunt = Hunt {
+            id,
+            broker: self.broker,
+            limits: self.session.limits(),
+        };
+        // Looked for first: how long the revocation must be remembered depends on when the task is due.
+        let found = hunt.find(self.queue, self.session).await?;
+        let due = found.stored.as_ref().and_then(|(_, task)| task.due);
+        let written = self.write(due).await?;
+        let place = Place::of(&found);
+        self.record(&format!("{}, {}", place.word(), self.how()))
+            .await?;
+        let (looked, total) = (found.looked, found.total);
+        if self.session.json {
+            let mut document = self.document(&written, looked, total);
+            document["id"] = json!(id);
+            document["found"] = json!(place.word());
+            document["queue"] = json!(found.stored.as_ref().map(|(queue, _)| queue));
+            document["due"] = json!(due.map(|due| due.to_string()));
+            document["worker"] = json!(place.worker());
+            output::json(&document);
+        } else {
+            output::line(&self.tell(id, &place));
+        }
+        if place.is_unknown() && !found.is_complete {
+            self.warn_unseen(&written, looked, total);
+            return Ok(Exit::Ok);
+        }
+        if !place.is_unknown() && !matches!(place, Place::Ended(_)) {
+            return Ok(Exit::Ok);
+        }
+        if matches!(place, Place::Ended(TaskState::Cancelled)) {
+            return Ok(Exit::Ok);
+        }
+        let until = written.forget_at;
+        Err(Failure::usage(match place {
+            Place::Ended(state) => format!("task {id} has ended already ({state})"),
+            _ => format!(
+                "task {id} was not found; searched {looked} of {total} tasks. Should it come until {until}, it will not run"
+            ),
+        }))
+    }
+
+    /// Revokes all that a rule means.
+    async fn all(&self, rule: &Selector) -> Result<Exit, Failure> {
+        let census = Census::take(self.broker, rule, self.queue, self.session.limits()).await?;
+        let written = self.write(census.last_due).await?;
+        self.record(&format!("{census}, {}", self.how())).await?;
+        let (looked, total) = (census.looked, census.total);
+        if self.session.json {
+            let mut document = self.document(&written, looked, total);
+            document["rule"] = json!(rule.to_string());
+            document["found"] = census.document();
+            output::json(&document);
+        } else {
+            let what = match rule {
+                Selector::Header { key, value, .. } => format!("tasks with header {key}={value}"),
+                Selector::Task { name, .. } => format!("tasks `{name}`"),
+                Selector::Id(id) => id.to_string(),
+            };
+            output::line(&format!(
+                "revoked {} that were enqueued until {}: {census}; {}",
+                output::plain(&what),
+                self.now,
+                self.how()
+            ));
+        }
+        if !census.is_complete {
+            self.warn_unseen(&written, looked, total);
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// Tells the broker; remembered beyond the time of what waits.
+    async fn write(&self, due: Option<Timestamp>) -> Result<Written, Failure> {
+        let usual = self.now.plus(RevokeOptions::REMEMBER);
+        let forget_at = due.map_or(usual, |due| usual.max(due.plus(BEYOND)));
+        let queues = match self.queue.and_then(|name| QueueName::new(name).ok()) {
+            Some(queue) => vec![queue],
+            None => {
+                let known = Session::insist(|| self.broker.queues()).await?;
+                known.into_iter().map(|status| status.queue).collect()
+            }
+        };
+        let all = std::slice::from_ref(&self.revocation);
+        for queue in &queues {
+            Session::insist(|| self.broker.revoke(queue, all, forget_at)).await?;
+        }
+        Ok(Written { queues, forget_at })
+    }
+
+    /// Writes into the audit what was done.
+    async fn record(&self, detail: &str) -> Result<(), Failure> {
+        let entry = AuditEntry {
+            at: self.now,
+            actor: operator(),
+            action: "task.revoke".to_owned(),
+            target: self.revocation.of.to_string(),
+            detail: detail.to_owned(),
+        };
+        let unwritten = |error: anyhow::Error| {
+            Failure::unavailable(error.context("it is revoked, but not recorded in the audit"))
+        };
+        let store = self.session.store();
+        let store = store.map_err(|failure| unwritten(anyhow::anyhow!("{failure}")))?;
+        let written = Session::insist(|| store.record(entry.clone())).await;
+        written.map_err(|error| unwritten(error.into()))
+    }
+
+    const fn how(&self) -> &'static str {
+        if self.revocation.terminate {
+            "attempts that run are ended"
+        } else {
+            "attempts that run are asked to stop"
+        }
+    }
+
+    fn document(&self, written: &Written, looked: u64, total: u64) -> serde_json::Value {
+        json!({
+            "terminate": self.revocation.terminate,
+            "queues": written.queues,
+            "remembered_until": written.forget_at.to_string(),
+            "searched": looked,
+            "of": total,
+        })
+    }
+
+    fn tell(&self, id: TaskId, place: &Place) -> String {
+        match place {
+            Place::Running(worker) => {
+                let how = if self.revocation.terminate {
+                    "is ended"
+                } else {
+                    "is asked to stop"
+                };
+                format!("task {id} runs on {worker}, and {how}")
+            }
+            Place::Waiting(state, None) => format!("task {id} is {state}, and will not start"),
+            Place::Waiting(state, Some(due)) => {
+                format!("task {id} is {state} for {due}, and will not start")
+            }
+            Place::Ended(_) | Place::Unknown => format!("task {id} is revoked"),
+        }
+    }
+
+    /// Says what the search may have missed, and until when that will not run.
+    fn warn_unseen(&self, written: &Written, looked: u64, total: u64) {
+        let until = written.forget_at;
+        if self.session.json {
+            let warning =
+                json!({ "searched": looked, "of": total, "forgotten_at": until.to_string() });
+            output::complain(&warning.to_string());
+        } else {
+            output::complain(&format!(
+                "celeriac: searched {looked} of {total} tasks; what is among the rest and due until {until} will not run, what is \
+                 due later would: revoke it again until then"
+            ));
+        }
+    }
+}
+
+/// Where a task was when it was revoked.
+#[derive(Debug)]
+enum Place {
+    Running(String),
+    Waiting(TaskState, Option<Timestamp>),
+    Ended(TaskState),
+    Unknown,
+}
+
+impl Place {
+    fn of(found: &Found) -> Self {
+        match (&found.stored, &found.end) {
+            (Some((_, task)), _) => match &task.holder {
+                Some((worker, _)) => Self::Running(worker.to_string()),
+                None => Self::Waiting(task.state, task.due),
+            },
+            (None, Some((_, end))) => Self::Ended(end.state),
+            (None, None) if found.is_nothing() => Self::Unknown,
+            (None, None) => Self::Ended(TaskState::Dead),
+        }
+    }
+
+    fn word(&self) -> String {
+        match self {
+            Self::Running(worker) => format!("running on {worker}"),
+            Self::Waiting(state, _) | Self::Ended(state) => state.to_string(),
+            Self::Unknown => "not found".to_owned(),
+        }
+    }
+
+    fn worker(&self) -> Option<&str> {
+        match self {
+            Self::Running(worker) => Some(worker),
+            _ => None,
+        }
+    }
+
+    const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
