@@ -69,38 +69,54 @@ const fn judge(last: u64, number: u64) -> Numbered {
     }
 }
 
-/// How many sweeps of a queue in a row may hold back.
+/// How often in a row sweeps that hold back let the lease of one who does not renew start again.
 ///
-/// Each gives every lease its full length, in which whoever lives renews. More of them in a row mean that the survivors
-/// sweep more seldom than the shortest lease asks for: it may be that of a dead worker, and would be renewed for ever.
+/// Each time it gets its full length, in which whoever lives renews. More of them in a row mean that the survivors sweep
+/// more seldom than this lease asks for: it may be that of a dead worker, and would be renewed for ever.
 pub const MAX_HELD_BACK: u32 = 5;
 
-/// What a queue remembers of its sweeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sweeps {
-    /// When the last one was, on the clock on which the broker measures leases; `None` before the first, and after
-    /// another boot where that clock starts anew.
-    pub last: Option<Duration>,
-    /// How many in a row found a gap before them.
-    pub gaps: u32,
+/// Returns whether a sweep must close nobody for silence: it has no stamp of an earlier sweep, the stamp is older than
+/// half the shortest lease, or it is ahead of the clock (outage, failover, suspension, a stepped clock, another boot).
+///
+/// All instants are of the clock on which the broker measures leases. Such a sweep gives leases their full length from
+/// `now` ([`Held::back`]), stamps and returns; proven deaths count all the same. A queue without leases (`shortest` is
+/// `None`) holds nothing back.
+#[must_use]
+pub fn holds_back(last_sweep: Option<Duration>, now: Duration, shortest: Option<Duration>) -> bool {
+    let Some(shortest) = shortest else {
+        return false;
+    };
+    match last_sweep.map(|stamp| now.checked_sub(stamp)) {
+        Some(Some(gap)) => gap > shortest / 2,
+        Some(None) | None => true,
+    }
 }
 
-impl Sweeps {
-    /// Stamps a sweep at `now` and returns whether it must close nobody for silence: there is no stamp of an earlier
-    /// sweep, the stamp is older than half the shortest lease, or it is ahead of the clock (outage, failover,
-    /// suspension, a stepped clock, another boot); unless [`MAX_HELD_BACK`] sweeps in a row have held back.
-    ///
-    /// A sweep that holds back gives every lease its full length from `now`; proven deaths count all the same. A queue
-    /// without leases (`shortest` is `None`) holds nothing back.
+/// What sweeps that held back did to a lease since its owner was last heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The deadline that the last of them left on it: another one says that its owner has renewed since.
+    pub until: Duration,
+    /// How many there were.
+    pub times: u32,
+}
+
+impl Held {
+    /// Lets a lease with this deadline start again because a sweep holds back, and returns its new deadline; `None` when
+    /// that was done [`MAX_HELD_BACK`] times and its owner was not heard: it ends as any other.
     #[must_use]
-    pub fn holds_back(&mut self, now: Duration, shortest: Option<Duration>) -> bool {
-        let last = self.last.replace(now);
-        let gap = shortest.is_some_and(|shortest| match last.map(|last| now.checked_sub(last)) {
-            Some(Some(gap)) => gap > shortest / 2,
-            Some(None) | None => true,
-        });
-        self.gaps = if gap { self.gaps.saturating_add(1) } else { 0 };
-        gap && self.gaps <= MAX_HELD_BACK
+    pub fn back(&mut self, deadline: Duration, now: Duration, lease: Duration) -> Option<Duration> {
+        let times = if self.until == deadline {
+            self.times
+        } else {
+            0
+        };
+        if times >= MAX_HELD_BACK {
+            return None;
+        }
+        self.times = times + 1;
+        self.until = now.saturating_add(lease);
+        Some(self.until)
     }
 }
 
@@ -317,7 +333,6 @@ mod tests {
     fn a_sweep_after_a_gap_or_a_step_back_closes_nobody() {
         let s = Duration::from_secs;
         let lease = Some(s(12));
-        let holds_back = |last, now, shortest| Sweeps { last, gaps: 0 }.holds_back(now, shortest);
         assert!(holds_back(None, s(100), lease));
         assert!(!holds_back(Some(s(94)), s(100), lease));
         assert!(holds_back(Some(s(93)), s(100), lease));
@@ -326,18 +341,19 @@ mod tests {
     }
 
     #[test]
-    fn sweeps_that_are_too_seldom_do_not_hold_back_for_ever() {
+    fn a_lease_whose_owner_is_silent_is_not_held_for_ever() {
         let s = Duration::from_secs;
-        let mut sweeps = Sweeps::default();
-        let mut sweep = |at| sweeps.holds_back(s(at), Some(s(1)));
-        let held_back: Vec<bool> = (1..=8).map(|turn| sweep(10 * turn)).collect();
-        assert_eq!(
-            held_back,
-            [true, true, true, true, true, false, false, false]
-        );
-        // One in time, and gaps count anew.
-        assert!(!sweeps.holds_back(s(80), Some(s(1))));
-        assert!(sweeps.holds_back(s(90), Some(s(1))));
+        let (mut held, mut deadline) = (Held::default(), s(1));
+        for turn in 1..=u64::from(MAX_HELD_BACK) {
+            let next = held.back(deadline, s(10 * turn), s(1));
+            assert_eq!(next, Some(s(10 * turn + 1)));
+            deadline = s(10 * turn + 1);
+        }
+        assert_eq!(held.back(deadline, s(90), s(1)), None);
+        assert_eq!(held.back(deadline, s(99), s(1)), None);
+        // It was renewed: it may be held again.
+        assert_eq!(held.back(s(100), s(110), s(1)), Some(s(111)));
+        assert_eq!(held.times, 1);
     }
 
     #[test]

@@ -17,14 +17,14 @@ pub(super) const MAX_QUEUES: i64 = (1 << 15) - 1;
 
 const SELECT: &str = "SELECT id, paused, revocations, swept_at, swept_boot, front, back, serial, \
     ready, scheduled, retrying, active, dead_outbox, \
-    enqueued, succeeded, dead, cancelled, expired, retried, released, rescued, revived, stale, sweep_gaps \
+    enqueued, succeeded, dead, cancelled, expired, retried, released, rescued, revived, stale \
     FROM queues WHERE name = ?1";
 const INSERT: &str = "INSERT INTO queues (name, front, back) VALUES (?1, ?2, ?3)";
 const UPDATE: &str = "UPDATE queues SET paused = ?2, revocations = ?3, swept_at = ?4, \
     swept_boot = ?5, front = ?6, back = ?7, serial = ?8, \
     ready = ?9, scheduled = ?10, retrying = ?11, active = ?12, dead_outbox = ?13, \
     enqueued = ?14, succeeded = ?15, dead = ?16, cancelled = ?17, expired = ?18, \
-    retried = ?19, released = ?20, rescued = ?21, revived = ?22, stale = ?23, sweep_gaps = ?24 WHERE id = ?1";
+    retried = ?19, released = ?20, rescued = ?21, revived = ?22, stale = ?23 WHERE id = ?1";
 
 /// One queue.
 #[derive(Clone, Debug)]
@@ -35,7 +35,6 @@ pub(super) struct Queue {
     pub(super) revocations: u64,
     pub(super) swept_at: u64,
     pub(super) swept_boot: String,
-    pub(super) sweep_gaps: u64,
     front: i64,
     back: i64,
     serial: i64,
@@ -84,7 +83,6 @@ impl Queue {
             active: row.count(11),
             dead_outbox: row.count(12),
             counters: counters(row, 13),
-            sweep_gaps: row.count(23),
         })?;
         Ok(found.map(|mut queue| {
             if queue.ready == 0 {
@@ -132,7 +130,6 @@ impl Queue {
             int(c.rescued),
             int(c.revived),
             int(c.stale),
-            int(self.sweep_gaps),
         ];
         db.run(UPDATE, &values).map(drop)
     }

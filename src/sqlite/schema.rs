@@ -25,8 +25,8 @@ const MIGRATIONS: [Migration; 2] = [
         down: include_str!("../../migrations/sqlite-broker/1_tables.down.sql"),
     },
     Migration {
-        up: include_str!("../../migrations/sqlite-broker/2_sweeps.up.sql"),
-        down: include_str!("../../migrations/sqlite-broker/2_sweeps.down.sql"),
+        up: include_str!("../../migrations/sqlite-broker/2_held_back.up.sql"),
+        down: include_str!("../../migrations/sqlite-broker/2_held_back.down.sql"),
     },
 ];
 

@@ -112,7 +112,10 @@ mod redis {
         let more = ["--raw", "--rate", "500", "--scheduled", "500", "--json"];
         let found = place.json(&[&load[..], &more[..]].concat());
         for key in FIGURES.into_iter().chain(["server_cpu_us_per_task"]) {
-            assert!(number(&found, key) > 0.0, "{key}: {found}");
+            // What the server frees meanwhile may be more than what so few tasks take.
+            let is_memory = key.ends_with("_bytes_per_task");
+            let figure = number(&found, key);
+            assert!(figure > 0.0 || is_memory && figure == 0.0, "{key}: {found}");
         }
         assert!(number(&found, "ratio_to_raw") > 0.0, "{found}");
         assert_eq!(found["broker"]["kind"], "redis");

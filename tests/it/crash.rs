@@ -189,7 +189,7 @@ async fn nothing_is_lost_over_ten_kills() {
         (all, all)
     );
     // A storm of kills can hit one task as the only suspect twice, which cannot be told from a task that kills.
-    assert!(counted.dead <= 5, "{counted:?}");
+    assert!(counted.dead <= all / 10, "{counted:?}");
     let dead = ends.iter().filter(|end| end.state == TaskState::Dead);
     assert_eq!(dead.count() as u64, counted.dead);
     if counted.dead > 0 {

@@ -43,10 +43,7 @@ async fn a_signal_ends_the_wait_for_the_broker_with_0() {
     // One that refuses connections, and one that takes them and says nothing, so that the signal comes while opening.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mute = silent.local_addr().unwrap().port();
-    for (port, options) in [
-        (crate::ports::free_port(), ""),
-        (mute, "?timeout=60s"),
-    ] {
+    for (port, options) in [(crate::ports::free_port(), ""), (mute, "?timeout=60s")] {
         let url = format!("redis://127.0.0.1:{port}{options}");
         let ground = Ground::with(&format!("broker = {url:?}\n"));
         for signal in [Signal::TERM, Signal::INT] {

@@ -1,9 +1,10 @@
 //! The Redis broker passes the suite that every broker passes: alone, with the least rights, on a cluster, over TLS and
 //! over a socket.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use celeriac::redis::{RedisBroker, RedisOptions};
 use celeriac_actors::ids::{QueueName, TaskId, WorkerId};
 use celeriac_actors::ports::{Broker, id_of};
 use celeriac_actors::testkit::conformance::{ClockStep, Harness};
+use tokio::time::Instant;
 
 use crate::redis_resp::Reply;
 use crate::redis_server::RedisServer;
@@ -101,7 +103,33 @@ impl Place for ResultsElsewhere {
 struct Bench<P> {
     broker: Arc<dyn Broker>,
     namespace: String,
+    delay: Delay,
     place: PhantomData<P>,
+}
+
+/// The lease of the cases, in real time.
+const LEASE: Duration = Duration::from_secs(1);
+
+/// How much more time has passed than was asked for.
+struct Delay {
+    began: Instant,
+    asked: Mutex<Duration>,
+}
+
+impl Delay {
+    /// What the cases bear.
+    const BEARABLE: Duration = LEASE.checked_div(5).unwrap();
+}
+
+thread_local! {
+    static WAS_LATE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        let asked = *self.asked.lock().unwrap();
+        WAS_LATE.set(self.began.elapsed() > asked + Self::BEARABLE);
+    }
 }
 
 impl<P: Place> Bench<P> {
@@ -135,6 +163,10 @@ impl<P: Place> Harness for Bench<P> {
         Self {
             broker: Self::open(&namespace),
             namespace,
+            delay: Delay {
+                began: Instant::now(),
+                asked: Mutex::default(),
+            },
             place: PhantomData,
         }
     }
@@ -149,10 +181,15 @@ impl<P: Place> Harness for Bench<P> {
 
     async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
+        *self.delay.asked.lock().unwrap() += time;
+    }
+
+    fn was_late() -> bool {
+        WAS_LATE.get()
     }
 
     fn lease(&self) -> Duration {
-        Duration::from_secs(1)
+        LEASE
     }
 
     fn silence(&self) -> Duration {

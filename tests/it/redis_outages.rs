@@ -106,7 +106,13 @@ fn lost_of_the_tail(
         assert!(rest.is_empty(), "{number} ran more than twice");
         let ended = first.ended.unwrap_or(back);
         assert!(ended + TAIL > killed, "{number} had ended long ago");
-        assert!(ended < second.started, "{number} ran beside itself");
+        // Whoever learns that his incarnation is gone drops what he runs, which has no end then.
+        let over = first.ended.is_none_or(|ended| ended < second.started);
+        assert!(
+            over,
+            "{number} ran beside itself: {runs:?}",
+            runs = runs[&number]
+        );
     }
     lost
 }

@@ -68,8 +68,9 @@ async fn nothing_is_lost_over_fifty_kills() {
         (all, all)
     );
     assert!(counted.rescued > 0, "{counted:?}");
-    // A storm of kills can hit one task as the only suspect twice, which cannot be told from a task that kills.
-    assert!(counted.dead <= 10, "{counted:?}");
+    // A storm of kills can hit one task as the only suspect twice, which cannot be told from a task that kills; on a busy
+    // machine, where a daemon lives for a few tasks only, it hits more of them.
+    assert!(counted.dead <= all / 10, "{counted:?}");
     let journal = std::fs::read_to_string(&file).unwrap();
     let (runs, repeated) = explain(&journal);
     assert!(runs as u64 >= 10 * ROUNDS - counted.dead, "{runs} runs");

@@ -30,6 +30,7 @@ pub mod settle;
 pub mod suspects;
 pub mod wake;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,13 @@ pub trait Harness: Sized + Send + Sync + 'static {
     /// Returns whether [`pass`](Self::pass) costs no real time, so that cases may let days pass.
     fn time_is_free(&self) -> bool;
 
+    /// Returns whether the harness dropped last on this thread saw so much more time pass than it was asked for that a
+    /// failure of its case proves nothing. Such a case is played again, five times at most. Default no, as it must be
+    /// where time is free.
+    fn was_late() -> bool {
+        false
+    }
+
     /// Returns how many random histories the model plays.
     fn histories(&self) -> u32 {
         if self.time_is_free() { 200 } else { 20 }
@@ -103,6 +111,28 @@ pub fn run(case: impl Future<Output = ()>) {
         let in_time = tokio::time::timeout(limit, case).await;
         assert!(in_time.is_ok(), "the case did not end within {limit:?}");
     });
+}
+
+/// Runs a case, and again if it fails while its harness [was late](Harness::was_late): the clock of a real server goes on
+/// when a busy machine keeps the case waiting, and leases end that should not.
+///
+/// # Panics
+/// When the case fails although the harness was in time, or five times.
+pub fn play<H: Harness, C: Future<Output = ()>>(case: impl Fn() -> C) {
+    again_while(H::was_late, || run(case()));
+}
+
+/// Runs `case` until it does not fail, or fails for good.
+fn again_while(was_late: impl Fn() -> bool, case: impl Fn()) {
+    const TRIES: u32 = 5;
+    for _ in 1..TRIES {
+        match catch_unwind(AssertUnwindSafe(&case)) {
+            Ok(()) => return,
+            Err(_) if was_late() => {}
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+    case();
 }
 
 /// Lists every case of the suite as a test of the broker behind a [`Harness`](crate::testkit::conformance::Harness).
@@ -213,11 +243,37 @@ macro_rules! conformance_tests {
             $(
                 #[test]
                 fn $case() {
-                    $crate::testkit::conformance::run(
-                        $crate::testkit::conformance::$module::$case::<$harness>(),
+                    $crate::testkit::conformance::play::<$harness, _>(
+                        $crate::testkit::conformance::$module::$case::<$harness>,
                     );
                 }
             )+
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Plays a case that fails so many times; returns how often it was played and whether it failed in the end.
+    fn played(failures: u32, late: bool) -> (u32, bool) {
+        let times = Cell::new(0);
+        let case = || {
+            times.set(times.get() + 1);
+            assert!(times.get() > failures, "as asked");
+        };
+        let end = catch_unwind(AssertUnwindSafe(|| again_while(|| late, case)));
+        (times.get(), end.is_err())
+    }
+
+    #[test]
+    fn only_what_was_late_is_played_again() {
+        assert_eq!(played(0, true), (1, false));
+        assert_eq!(played(3, true), (4, false));
+        assert_eq!(played(9, true), (5, true));
+        assert_eq!(played(1, false), (1, true));
+    }
 }

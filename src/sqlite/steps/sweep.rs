@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use celeriac_actors::fence::{Rescue, Sweeps, cut_deadline, rescue};
+use celeriac_actors::fence::{Held, Rescue, cut_deadline, holds_back, rescue};
 use celeriac_actors::ids::{IncarnationId, QueueName, WorkerId};
 use celeriac_actors::lease::{ClosedIncarnation, MAX_BATCH, Swept};
 use diesel::result::QueryResult;
@@ -15,11 +15,12 @@ use crate::sqlite::lives::{CLOSED, Holding, LIVING, Life, ORPHANED};
 use crate::sqlite::sql::{Value, int};
 use crate::sqlite::tx::{Burial, Q, Tx, rank};
 
-const LEASES: &str = "SELECT id, identity, worker, guarded, lease, deadline, boot \
+const LEASES: &str = "SELECT id, identity, worker, guarded, lease, deadline, boot, held_until, held_times \
     FROM incarnations WHERE queue = ?1 AND state = ?2 ORDER BY id";
 const ORPHANS: &str =
     "SELECT id, worker FROM incarnations WHERE queue = ?1 AND state = ?2 ORDER BY id";
-const DEADLINE: &str = "UPDATE incarnations SET deadline = ?2, boot = ?3 WHERE id = ?1";
+const DEADLINE: &str = "UPDATE incarnations SET deadline = ?2, boot = ?3, held_until = ?4, held_times = ?5 \
+    WHERE id = ?1";
 
 /// [`Broker::sweep`](celeriac_actors::ports::Broker::sweep).
 #[derive(Debug)]
@@ -37,6 +38,7 @@ struct Lease {
     lease: Duration,
     deadline: Duration,
     boot: String,
+    held: Held,
 }
 
 impl Step for Sweep {
@@ -69,34 +71,40 @@ fn close_lost(tx: &mut Tx<'_>, queue: Q, swept: &mut Swept) -> QueryResult<()> {
     let boot = tx.context.boot.clone();
     let state = tx.at(queue);
     let last = Some(Duration::from_millis(state.swept_at));
-    let mut sweeps = Sweeps {
-        last: last.filter(|_| state.swept_boot == boot),
-        gaps: u32::try_from(state.sweep_gaps).unwrap_or(u32::MAX),
-    };
-    swept.held_back = sweeps.holds_back(now, shortest);
-    state.sweep_gaps = u64::from(sweeps.gaps);
+    let last = last.filter(|_| state.swept_boot == boot);
+    swept.held_back = holds_back(last, now, shortest);
     state.swept_at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     state.swept_boot.clone_from(&boot);
     for lease in dead {
         close(tx, &lease, true, swept)?;
     }
-    for lease in living {
-        if !swept.held_back && lease.deadline <= now {
+    for mut lease in living {
+        let again = if swept.held_back {
+            lease.held.back(lease.deadline, now, lease.lease)
+        } else {
+            None
+        };
+        if again.is_none() && lease.deadline <= now {
             close(tx, &lease, false, swept)?;
             continue;
         }
-        let deadline = if swept.held_back {
-            now.saturating_add(lease.lease)
-        } else {
-            cut_deadline(lease.deadline, now, lease.lease)
-        };
+        let deadline = again.unwrap_or_else(|| cut_deadline(lease.deadline, now, lease.lease));
         if deadline != lease.deadline {
-            let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-            let values = [Value::Int(lease.life), int(millis), Value::Text(&boot)];
+            let values = [
+                Value::Int(lease.life),
+                millis(deadline),
+                Value::Text(&boot),
+                millis(lease.held.until),
+                Value::Int(i64::from(lease.held.times)),
+            ];
             tx.db.run(DEADLINE, &values)?;
         }
     }
     Ok(())
+}
+
+fn millis(span: Duration) -> Value<'static> {
+    int(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn leases(tx: &mut Tx<'_>, queue: Q) -> QueryResult<Vec<Lease>> {
@@ -109,6 +117,10 @@ fn leases(tx: &mut Tx<'_>, queue: Q) -> QueryResult<Vec<Lease>> {
         lease: Duration::from_millis(row.count(4)),
         deadline: Duration::from_millis(row.count(5)),
         boot: row.text(6),
+        held: Held {
+            until: Duration::from_millis(row.count(7)),
+            times: u32::try_from(row.count(8)).unwrap_or(u32::MAX),
+        },
     })
 }
 

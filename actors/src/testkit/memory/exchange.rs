@@ -19,6 +19,7 @@ impl State {
         let life = queue.lives.entry(incarnation.id).or_insert_with(|| Life {
             incarnation: incarnation.clone(),
             deadline: now.boot,
+            held_back: crate::fence::Held::default(),
             last: None,
             held: std::collections::BTreeMap::new(),
             next_tag: 0,

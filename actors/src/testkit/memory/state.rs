@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fence::Sweeps;
+use crate::fence::Held as HeldBack;
 use crate::header::{Header, Priority};
 use crate::ids::{BurialId, ChannelId, IncarnationId, QueueName, TaskId, WorkerId};
 use crate::lease::{DeadTask, ExchangeCall, Exchanged, FinalRecord, Incarnation};
@@ -51,7 +51,7 @@ pub(super) struct Queue {
     pub(super) orphans: BTreeMap<IncarnationId, Life>,
     /// Closed identities, with the time of their closing.
     pub(super) closed: BTreeMap<IncarnationId, Timestamp>,
-    pub(super) sweeps: Sweeps,
+    pub(super) last_sweep: Option<Duration>,
     pub(super) paused: bool,
     pub(super) counters: Counters,
     pub(super) revoked: BTreeMap<Revocation, Timestamp>,
@@ -82,6 +82,7 @@ pub(super) struct Life {
     pub(super) incarnation: Incarnation,
     /// When its lease is over, on the boot-time clock.
     pub(super) deadline: Duration,
+    pub(super) held_back: HeldBack,
     pub(super) last: Option<(Arc<ExchangeCall>, Exchanged)>,
     pub(super) held: BTreeMap<u64, Held>,
     /// Below this, every tag was used or given up.

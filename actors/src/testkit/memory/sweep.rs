@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::state::{Burial, Graves, Life, Now, Queue, State};
-use crate::fence::{Rescue, cut_deadline, rescue};
+use crate::fence::{Rescue, cut_deadline, holds_back, rescue};
 use crate::ids::{QueueName, WorkerId};
 use crate::lease::{ClosedIncarnation, FinalRecord, MAX_BATCH, Swept};
 
@@ -32,20 +32,23 @@ impl Queue {
     /// Closes who is proven dead or silent beyond its lease; a sweep that holds back renews all others instead.
     fn close_lost(&mut self, proven: &BTreeSet<WorkerId>, now: Now, swept: &mut Swept) {
         let shortest = self.lives.values().map(|life| life.incarnation.lease).min();
-        swept.held_back = self.sweeps.holds_back(now.boot, shortest);
+        swept.held_back = holds_back(self.last_sweep, now.boot, shortest);
+        self.last_sweep = Some(now.boot);
         for life in self.lives.values_mut() {
             let proven_dead = proven.contains(&life.incarnation.worker);
-            if proven_dead || (!swept.held_back && life.deadline <= now.boot) {
+            let lease = life.incarnation.lease;
+            let again = swept
+                .held_back
+                .then(|| life.held_back.back(life.deadline, now.boot, lease));
+            if proven_dead || (again.flatten().is_none() && life.deadline <= now.boot) {
                 swept.closed.push(ClosedIncarnation {
                     id: life.incarnation.id,
                     worker: life.incarnation.worker.clone(),
                     proven_dead,
                 });
-            } else if swept.held_back {
-                life.renew(now);
             } else {
-                let lease = life.incarnation.lease;
-                life.deadline = cut_deadline(life.deadline, now.boot, lease);
+                let cut = || cut_deadline(life.deadline, now.boot, lease);
+                life.deadline = again.flatten().unwrap_or_else(cut);
             }
         }
         for closed in &swept.closed {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::Harness;
 use super::expected::At;
 use super::player::{Player, number, same};
-use crate::fence::Sweeps;
+use crate::fence::holds_back;
 use crate::header::Header;
 use crate::ids::IncarnationId;
 use crate::lease::MAX_BATCH;
@@ -16,7 +16,7 @@ use crate::state::TaskState;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) eighths: u32,
-    sweeps: Sweeps,
+    last_sweep: Option<u32>,
 }
 
 /// What can be seen of a task: its state, its counts, and who holds it.
@@ -48,8 +48,9 @@ impl<H: Harness> Player<H> {
         let swept = self.there.sweep(&self.stage.queue, limit).await;
         let swept = swept.map_err(|error| error.to_string())?;
         let eighth = self.eighth();
-        let now = eighth * self.watch.eighths;
-        let held_back = self.watch.sweeps.holds_back(now, Some(eighth * 8));
+        let last = self.watch.last_sweep.map(|at| eighth * at);
+        let held_back = holds_back(last, eighth * self.watch.eighths, Some(eighth * 8));
+        self.watch.last_sweep = Some(self.watch.eighths);
         same("PROTOCOL 3: no mass rescue", swept.held_back, held_back)?;
         let mut closed = Vec::new();
         for life in self.lives.iter_mut().filter(|life| !life.closed) {

@@ -1,1 +1,0 @@
-ALTER TABLE queues DROP COLUMN sweep_gaps;
