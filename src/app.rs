@@ -6,13 +6,19 @@ use std::sync::Arc;
 
 use actix::{Actor, Context};
 use celeriac_actors::attempt::Attempt;
+use celeriac_actors::child::ChildSpec;
 use celeriac_actors::context::AppState;
 use celeriac_actors::ids::TaskName;
 use celeriac_actors::policy::Policy;
 use celeriac_actors::ports::DeadLetters;
+use celeriac_actors::producer::Producer;
 use celeriac_actors::registry::{RegisterError, Registry};
 use celeriac_actors::task::{Task, TaskError};
 use celeriac_actors::workshop::{Factory, TaskActor};
+
+use crate::database::Database;
+use crate::database::outbox::{self, OutboxConnection, RelaySetup};
+use crate::runtime::RuntimeOptions;
 
 /// What a program brings to the runtime. Mistakes in it are collected and reported together, before anything starts.
 ///
@@ -33,6 +39,7 @@ pub struct App {
     registry: Registry,
     state: AppState,
     dead_letters: DeadLettersHook,
+    services: Services,
     mistakes: Vec<RegisterError>,
 }
 
@@ -55,6 +62,49 @@ impl fmt::Debug for DeadLettersHook {
     }
 }
 
+/// The services that a program's databases need.
+#[derive(Default)]
+pub(crate) struct Services(pub(crate) Vec<Service>);
+
+type Service = Box<dyn FnOnce(RelaySetup) -> ChildSpec + Send>;
+
+impl Services {
+    /// Specifies them as children of the tree.
+    pub(crate) fn specify(
+        self,
+        registry: &Registry,
+        producer: &Producer,
+        options: &RuntimeOptions,
+    ) -> Vec<ChildSpec> {
+        let setup = |index| RelaySetup {
+            producer: producer.clone(),
+            kinds: registry.queues(),
+            worker: options.worker.clone(),
+            clock: Arc::clone(&options.clock),
+            limit: options.tree.limit,
+            index,
+        };
+        let services = self.0.into_iter().enumerate();
+        services
+            .map(|(index, service)| service(setup(index)))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Services({})", self.0.len())
+    }
+}
+
+/// What a runtime takes out of a program.
+pub(crate) struct Parts {
+    pub(crate) registry: Registry,
+    pub(crate) state: AppState,
+    pub(crate) dead_letters: DeadLettersHook,
+    pub(crate) services: Services,
+}
+
 /// What is wrong with a program, all of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -73,6 +123,18 @@ impl App {
     pub fn state<S: Send + Sync + 'static>(mut self, value: S) -> Self {
         self.state.insert(value);
         self
+    }
+
+    /// Adds a database, for [`Transactional::transaction`](crate::database::Transactional::transaction). One with an
+    /// [`outbox`](crate::database::outbox) makes the runtime relay it.
+    #[must_use]
+    pub fn database<C: OutboxConnection>(mut self, database: Database<C>) -> Self {
+        if database.has_outbox() {
+            let relayed = database.clone();
+            let service = move |setup| outbox::service(relayed, setup);
+            self.services.0.push(Box::new(service));
+        }
+        self.state(database)
     }
 
     /// Adds an async function that runs a kind of task.
@@ -147,9 +209,14 @@ impl App {
     }
 
     /// Takes it apart for the runtime.
-    pub(crate) fn into_parts(self) -> Result<(Registry, AppState, DeadLettersHook), AppError> {
+    pub(crate) fn into_parts(self) -> Result<Parts, AppError> {
         self.check()?;
-        Ok((self.registry, self.state, self.dead_letters))
+        Ok(Parts {
+            registry: self.registry,
+            state: self.state,
+            dead_letters: self.dead_letters,
+            services: self.services,
+        })
     }
 
     fn note(mut self, registered: Result<(), RegisterError>) -> Self {

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 use tokio::sync::{mpsc, watch};
 
-use crate::app::{App, AppError};
+use crate::app::{App, AppError, Parts};
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
@@ -226,18 +226,13 @@ impl Runtime {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
-        let (registry, state, dead_letters) = app.into_parts()?;
-        let producer_options = ProducerOptions {
-            routes: options.routes.clone(),
-            limits: options.limits,
-            spool: options.spool.clone(),
-            ..ProducerOptions::default()
-        };
-        let producer = Producer::new(
-            Arc::clone(&options.broker),
-            Arc::clone(&options.clock),
-            producer_options,
-        );
+        let Parts {
+            registry,
+            state,
+            dead_letters,
+            services,
+        } = app.into_parts()?;
+        let producer = producer(&options);
         let worker = Arc::new(WorkerContext {
             worker: options.worker.clone(),
             state,
@@ -256,6 +251,7 @@ impl Runtime {
                 .store
                 .clone()
                 .map(|store| dead_letters.before(store)),
+            services: services.specify(&registry, &producer, &options),
             registry,
             observer: options.observer.clone(),
             describe: Some(describe(&options, &seen, &quiet)),
@@ -365,6 +361,17 @@ impl Runtime {
             }
         }
     }
+}
+
+fn producer(options: &RuntimeOptions) -> Producer {
+    let producer = ProducerOptions {
+        routes: options.routes.clone(),
+        limits: options.limits,
+        spool: options.spool.clone(),
+        ..ProducerOptions::default()
+    };
+    let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
+    Producer::new(broker, clock, producer)
 }
 
 /// What the runtime's thread works with.

@@ -103,7 +103,7 @@ pub(crate) fn admit<K>(
         let result = FinalRecord::of(&header, TaskState::Expired, Vec::new(), None);
         return Refused::settled(Some(&header), Outcome::Expire { result });
     }
-    let job = match Job::open(header, frame, admission.limits) {
+    let mut job = match Job::open(header, frame, admission.limits) {
         Ok(job) => job,
         Err((_, error)) => {
             let size = error.is_size();
@@ -116,6 +116,7 @@ pub(crate) fn admit<K>(
             return Refused::settled(Some(&header), outcome);
         }
     };
+    job.delivered_at = admission.now;
     match kind_of(&job.envelope) {
         Some(kind) => Admitted::Job(Box::new(job), kind),
         None => Admitted::Settle(Box::new(Refused {

@@ -41,6 +41,7 @@ mod retry_scheduler;
 pub mod revival;
 pub mod route;
 mod runner;
+pub mod service;
 pub mod state;
 pub mod supervisor;
 mod table;

@@ -54,6 +54,14 @@ pub struct Prepared {
     task: NewTask,
 }
 
+impl Prepared {
+    /// Returns the stored form of the task, and when it becomes ready.
+    #[must_use]
+    pub const fn task(&self) -> &NewTask {
+        &self.task
+    }
+}
+
 /// What all tasks of one kind have in common when they are enqueued: found once for many of them.
 #[derive(Clone, Debug)]
 pub struct KindRoute {

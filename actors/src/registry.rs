@@ -151,6 +151,13 @@ impl Registry {
         self.entries.get(task).map(|entry| entry.queue)
     }
 
+    /// Returns the queue of every kind.
+    #[must_use]
+    pub fn queues(&self) -> BTreeMap<TaskName, &'static str> {
+        let queue = |(name, entry): (&TaskName, &Entry)| (name.clone(), entry.queue);
+        self.entries.iter().map(queue).collect()
+    }
+
     /// Checks that arguments decode as what a kind of task expects; `None` when the kind is not known here.
     ///
     /// # Errors

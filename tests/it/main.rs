@@ -19,7 +19,9 @@ mod examples;
 mod faults;
 mod giving_up;
 mod golden;
+mod ledger;
 mod life_cycle;
+mod outbox;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]
@@ -68,3 +70,4 @@ mod store_postgres;
 mod store_stats;
 mod store_support;
 mod tidy;
+mod transactions;
