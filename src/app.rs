@@ -72,13 +72,13 @@ impl Services {
     /// Specifies them as children of the tree.
     pub(crate) fn specify(
         self,
-        registry: &Registry,
+        known: &Arc<Registry>,
         producer: &Producer,
         options: &RuntimeOptions,
     ) -> Vec<ChildSpec> {
         let setup = |index| RelaySetup {
             producer: producer.clone(),
-            kinds: registry.queues(),
+            known: Arc::clone(known),
             worker: options.worker.clone(),
             clock: Arc::clone(&options.clock),
             limit: options.tree.limit,

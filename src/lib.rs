@@ -90,8 +90,9 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, child, context, events, failure, frame, ids, intensity, permits, policy, ports,
-    producer, reference, revival, route, state, supervisor, task, time, tree, workshop,
+    attempt, child, context, events, failure, frame, ids, intensity, misfit, permits, policy,
+    ports, producer, redact, reference, registry, revival, route, state, supervisor, task, time,
+    tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

@@ -18,6 +18,7 @@ use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, DeadLetters, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
+use celeriac_actors::registry::Registry;
 use celeriac_actors::route::Route;
 use celeriac_actors::time::{Clock, Timestamp};
 use celeriac_actors::tree::{Tree, TreeOptions, TreeParts};
@@ -232,7 +233,8 @@ impl Runtime {
             dead_letters,
             services,
         } = app.into_parts()?;
-        let producer = producer(&options);
+        let known = Arc::new(registry.clone());
+        let producer = producer(&options, &known);
         let worker = Arc::new(WorkerContext {
             worker: options.worker.clone(),
             state,
@@ -251,7 +253,7 @@ impl Runtime {
                 .store
                 .clone()
                 .map(|store| dead_letters.before(store)),
-            services: services.specify(&registry, &producer, &options),
+            services: services.specify(&known, &producer, &options),
             registry,
             observer: options.observer.clone(),
             describe: Some(describe(&options, &seen, &quiet)),
@@ -363,11 +365,12 @@ impl Runtime {
     }
 }
 
-fn producer(options: &RuntimeOptions) -> Producer {
+fn producer(options: &RuntimeOptions, known: &Arc<Registry>) -> Producer {
     let producer = ProducerOptions {
         routes: options.routes.clone(),
         limits: options.limits,
         spool: options.spool.clone(),
+        known: Some(Arc::clone(known)),
         ..ProducerOptions::default()
     };
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));

@@ -69,6 +69,15 @@ pub struct KindRoute {
     queue: QueueName,
 }
 
+/// The queue of tasks that nothing else is known of.
+const DEFAULT_QUEUE: &str = "default";
+
+fn with_sensitive(mut options: EnqueueOptions, paths: &[&str]) -> EnqueueOptions {
+    let more = paths.iter().map(|path| (*path).to_owned());
+    options.sensitive.extend(more);
+    options
+}
+
 /// Adds tasks to the broker. Cloning shares it; safe to use from any thread inside a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Producer {
@@ -126,7 +135,38 @@ impl Producer {
         options: EnqueueOptions,
     ) -> Result<Prepared, EnqueueError> {
         let args = encode_value(task)?;
+        let options = with_sensitive(options, T::SENSITIVE);
         self.prepare_encoded(&TaskName::new(T::NAME)?, T::QUEUE, &args, options)
+    }
+
+    /// Makes a frame of a task given by name, without adding it. Where the producer knows the program's tasks
+    /// ([`ProducerOptions::known`]), one that it does not know, or arguments that its kind does not take, are refused.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Unknown`], [`EnqueueError::Misfit`] with the place that is wrong, [`EnqueueError::Name`],
+    /// [`EnqueueError::Frame`].
+    pub fn prepare_named<A: serde::Serialize + ?Sized>(
+        &self,
+        name: &str,
+        args: &A,
+        options: EnqueueOptions,
+    ) -> Result<Prepared, EnqueueError> {
+        let name = TaskName::new(name)?;
+        let args = encode_value(args)?;
+        let Some(known) = &self.inner.options.known else {
+            return self.prepare_encoded(&name, DEFAULT_QUEUE, &args, options);
+        };
+        let Some(queue) = known.queue_of(&name) else {
+            return Err(EnqueueError::Unknown {
+                nearest: known.nearest(&name),
+                task: name,
+            });
+        };
+        if let Some(misfit) = known.misfit(&name, &args, self.limits()) {
+            return Err(EnqueueError::Misfit { task: name, misfit });
+        }
+        let options = with_sensitive(options, known.sensitive(&name));
+        self.prepare_encoded(&name, queue, &args, options)
     }
 
     /// Returns where tasks of a kind go.
@@ -150,6 +190,7 @@ impl Producer {
         mut options: EnqueueOptions,
     ) -> Result<Prepared, EnqueueError> {
         let args = encode_value(task)?;
+        options = with_sensitive(options, T::SENSITIVE);
         let queue = options.queue.take();
         let queue = queue.unwrap_or_else(|| route.queue.clone());
         self.prepare_for(queue, route.name.clone(), &args, options)
@@ -195,6 +236,7 @@ impl Producer {
         let envelope = Envelope {
             overrides: options.overrides,
             headers: options.headers,
+            sensitive: options.sensitive,
             ..Envelope::new(name)
         };
         let frame = encode(header, &envelope, args, &self.inner.options.limits)?;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use crate::attempt::Attempt;
 use crate::frame::{FrameError, FrameLimits};
 use crate::ids::{NameError, TaskName};
+use crate::misfit::Misfit;
 use crate::policy::Policy;
 use crate::runner::{FunctionRunner, Runner};
 use crate::task::{Task, TaskError};
 use crate::workshop::{Runners, TaskActor, TaskActorKind};
 
 type CheckArgs = fn(&[u8], &FrameLimits) -> Result<(), FrameError>;
+type FindMisfit = fn(&[u8], &FrameLimits) -> Option<Misfit>;
 
 /// One kind of task.
 #[derive(Clone)]
@@ -23,12 +25,15 @@ pub(crate) struct Entry {
     /// What runs it on every lane; `None` for one whose runners are made per lane by its task actor.
     pub(crate) runner: Option<Arc<dyn Runner>>,
     pub(crate) check: CheckArgs,
+    pub(crate) misfit: FindMisfit,
+    pub(crate) sensitive: &'static [&'static str],
 }
 
 /// One kind of task as a lane runs it.
 pub(crate) struct Kind {
     pub(crate) policy: Arc<Policy>,
     pub(crate) has_output: bool,
+    pub(crate) sensitive: &'static [&'static str],
     pub(crate) runner: Arc<dyn Runner>,
 }
 
@@ -112,6 +117,8 @@ impl Registry {
             has_output: std::any::TypeId::of::<T::Output>() != std::any::TypeId::of::<()>(),
             runner,
             check: |args, limits| crate::frame::decode_value::<T>(args, limits).map(drop),
+            misfit: Misfit::of::<T>,
+            sensitive: T::SENSITIVE,
         };
         self.entries.insert(name, entry);
         Ok(())
@@ -124,6 +131,7 @@ impl Registry {
             let kind = Kind {
                 policy: Arc::clone(&entry.policy),
                 has_output: entry.has_output,
+                sensitive: entry.sensitive,
                 runner: Arc::clone(runner),
             };
             Some((name.clone(), Arc::new(kind)))
@@ -151,11 +159,25 @@ impl Registry {
         self.entries.get(task).map(|entry| entry.queue)
     }
 
-    /// Returns the queue of every kind.
+    /// Returns which arguments of a kind are not to be shown; none of one that is not known here.
     #[must_use]
-    pub fn queues(&self) -> BTreeMap<TaskName, &'static str> {
-        let queue = |(name, entry): (&TaskName, &Entry)| (name.clone(), entry.queue);
-        self.entries.iter().map(queue).collect()
+    pub fn sensitive(&self, task: &TaskName) -> &'static [&'static str] {
+        self.entries.get(task).map_or(&[], |entry| entry.sensitive)
+    }
+
+    /// Returns which argument is not what a kind of task takes; `None` when all are, or the kind is not known here.
+    #[must_use]
+    pub fn misfit(&self, task: &TaskName, args: &[u8], limits: &FrameLimits) -> Option<Misfit> {
+        (self.entries.get(task)?.misfit)(args, limits)
+    }
+
+    /// Returns the known name that is most like `task`, if one is.
+    #[must_use]
+    pub fn nearest(&self, task: &TaskName) -> Option<TaskName> {
+        let distance = |name: &TaskName| crate::misfit::distance(task.as_str(), name.as_str());
+        let names = self.names().map(|name| (distance(name), name));
+        let (distance, name) = names.min()?;
+        (distance <= 1 + task.as_str().len() / 4).then(|| name.clone())
     }
 
     /// Checks that arguments decode as what a kind of task expects; `None` when the kind is not known here.

@@ -52,6 +52,7 @@ mod redis_topology;
 mod redis_wakes;
 #[cfg(feature = "redis")]
 mod redis_works;
+mod sensitive;
 #[cfg(feature = "redis")]
 mod spool;
 #[cfg(feature = "redis")]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::frame::FrameError;
-use crate::ids::NameError;
+use crate::ids::{NameError, TaskName};
+use crate::misfit::Misfit;
 use crate::ports::EnqueueCall;
 
 /// Why tasks were not enqueued.
@@ -16,6 +17,22 @@ pub enum EnqueueError {
     /// The task's name or queue cannot be used. Nothing was added.
     #[error("the task cannot be enqueued")]
     Name(#[from] NameError),
+    /// The program does not know the task. Nothing was added.
+    #[error("`{task}` is not a task of this program{}", .nearest.as_ref().map_or(String::new(), |near| format!("; did you mean `{near}`?")))]
+    Unknown {
+        /// Its name.
+        task: TaskName,
+        /// The name that is most like it.
+        nearest: Option<TaskName>,
+    },
+    /// The task does not take these arguments. Nothing was added.
+    #[error("the arguments are not what `{task}` takes{misfit}")]
+    Misfit {
+        /// Its name.
+        task: TaskName,
+        /// Which argument, and why.
+        misfit: Misfit,
+    },
     /// The task does not fit into a frame. Nothing was added.
     #[error("the task cannot be enqueued")]
     Frame(#[from] FrameError),
@@ -82,7 +99,7 @@ impl EnqueueError {
             Self::Refused { accepted, .. }
             | Self::Unavailable { accepted, .. }
             | Self::Rejected { accepted, .. } => *accepted,
-            Self::Name(_) | Self::Frame(_) => 0,
+            _ => 0,
         }
     }
 
@@ -111,7 +128,7 @@ impl EnqueueError {
             Self::Refused { accepted, .. }
             | Self::Unavailable { accepted, .. }
             | Self::Rejected { accepted, .. } => *accepted += earlier,
-            Self::Name(_) | Self::Frame(_) => {}
+            _ => {}
         }
         self
     }

@@ -11,6 +11,7 @@ use crate::frame::FrameLimits;
 use crate::header::Priority;
 use crate::ids::{QueueName, TaskId};
 use crate::ports::{Spool, When};
+use crate::registry::Registry;
 use crate::route::Route;
 use crate::time::Timestamp;
 
@@ -48,6 +49,8 @@ pub struct EnqueueOptions {
     pub headers: BTreeMap<String, String>,
     /// Whether somebody will wait for its end: the final state is then kept even where results are off.
     pub want_outcome: bool,
+    /// Which of its arguments are not to be shown, beside those that its kind names ([`Task::SENSITIVE`](crate::task::Task::SENSITIVE)).
+    pub sensitive: Vec<String>,
 }
 
 impl EnqueueOptions {
@@ -93,6 +96,13 @@ impl EnqueueOptions {
         self
     }
 
+    /// Has an argument redacted wherever arguments are shown; a path as in [`Task::SENSITIVE`](crate::task::Task::SENSITIVE).
+    #[must_use]
+    pub fn sensitive(mut self, path: impl Into<String>) -> Self {
+        self.sensitive.push(path.into());
+        self
+    }
+
     /// Attaches a text.
     #[must_use]
     pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
@@ -122,6 +132,9 @@ pub struct ProducerOptions {
     /// call without an answer and its repeat. A countdown counts from the enqueue by this process's clock, and only from
     /// the broker's in a call that may have reached it.
     pub spool: Option<Arc<dyn Spool>>,
+    /// The kinds of tasks that the program knows, for tasks given by name ([`Producer::prepare_named`](super::Producer::prepare_named)); `None`
+    /// takes every name.
+    pub known: Option<Arc<Registry>>,
 }
 
 impl Default for ProducerOptions {
@@ -132,6 +145,7 @@ impl Default for ProducerOptions {
             timeout: Duration::from_secs(10),
             remember: REMEMBER,
             spool: None,
+            known: None,
         }
     }
 }

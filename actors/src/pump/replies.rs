@@ -73,7 +73,12 @@ impl Pump {
         };
         let kind_of = |envelope: &Envelope| setup.kinds.get(&envelope.task).cloned();
         match admit(frame, &admission, kind_of) {
-            Admitted::Job(job, kind) => {
+            Admitted::Job(mut job, kind) => {
+                if job.envelope.sensitive.is_empty() && !kind.sensitive.is_empty() {
+                    // Its enqueuer did not know; from here on it is known wherever the task goes.
+                    let paths = kind.sensitive.iter();
+                    job.envelope.sensitive = paths.map(|path| (*path).to_owned()).collect();
+                }
                 let line = if job.header.is_suspect() {
                     &mut self.suspects
                 } else {

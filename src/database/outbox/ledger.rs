@@ -3,13 +3,14 @@
 //! A queue has one call at a time: the primary key of the calls says so. The tasks of a call are marked one by one and not
 //! by a range, because a transaction that began earlier may add a task between them later.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use celeriac_actors::frame::encode_value;
 use celeriac_actors::header::Priority;
 use celeriac_actors::ids::{ChannelId, QueueName, TaskId, TaskName};
 use celeriac_actors::ports::{EnqueueCall, EnqueueKind, NewTask, When};
 use celeriac_actors::producer::{EnqueueOptions, Producer};
+use celeriac_actors::registry::Registry;
 use celeriac_actors::time::Timestamp;
 use diesel::result::QueryResult;
 
@@ -160,8 +161,8 @@ fn instant(at: i64) -> Timestamp {
 #[derive(Clone, Debug)]
 pub(super) struct Press {
     pub(super) producer: Producer,
-    /// The queues of the kinds of tasks that the program knows.
-    pub(super) kinds: BTreeMap<TaskName, &'static str>,
+    /// The kinds of tasks that the program knows.
+    pub(super) known: Arc<Registry>,
 }
 
 impl Press {
@@ -197,7 +198,9 @@ impl Press {
             options.headers =
                 serde_json::from_str(headers).map_err(|error| wrong("headers")(&error))?;
         }
-        let kind_queue = self.kinds.get(&name).copied().unwrap_or("default");
+        let sensitive = self.known.sensitive(&name).iter();
+        options.sensitive = sensitive.map(|path| (*path).to_owned()).collect();
+        let kind_queue = self.known.queue_of(&name).unwrap_or("default");
         let prepared = self
             .producer
             .prepare_encoded(&name, kind_queue, &args, options)

@@ -3,17 +3,17 @@
 //! Calls are frozen before they are first sent, so whoever finds one, after whatever death, sends the same again and the
 //! broker adds nothing twice. That one relays at a time spares work and keeps the order cheap; safety does not rest on it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_actors::backoff::Backoff;
 use celeriac_actors::blocking::BlockingPool;
 use celeriac_actors::child::ChildSpec;
-use celeriac_actors::ids::{QueueName, TaskName, WorkerId};
+use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::ports::BrokerError;
 use celeriac_actors::producer::Producer;
+use celeriac_actors::registry::Registry;
 use celeriac_actors::time::Clock;
 use diesel::result::QueryResult;
 use slog::{Logger, error, info, warn};
@@ -38,8 +38,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct RelaySetup {
     pub(crate) producer: Producer,
-    /// The queues of the kinds of tasks that the program knows.
-    pub(crate) kinds: BTreeMap<TaskName, &'static str>,
+    /// The kinds of tasks that the program knows.
+    pub(crate) known: Arc<Registry>,
     pub(crate) worker: WorkerId,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limit: Limit,
@@ -59,7 +59,7 @@ pub(crate) fn service<C: Steps>(database: Database<C>, setup: RelaySetup) -> Chi
             database: database.clone(),
             press: Press {
                 producer: setup.producer.clone(),
-                kinds: setup.kinds.clone(),
+                known: Arc::clone(&setup.known),
             },
             // A successor on the same process does not wait for the right of its predecessor.
             holder: setup.worker.as_str().to_owned(),
