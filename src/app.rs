@@ -7,8 +7,10 @@ use std::sync::Arc;
 use actix::{Actor, Context};
 use celeriac_actors::attempt::Attempt;
 use celeriac_actors::child::ChildSpec;
-use celeriac_actors::context::AppState;
+use celeriac_actors::context::{AppState, AttemptContext};
+use celeriac_actors::hooks::{HookLine, Hooks};
 use celeriac_actors::ids::TaskName;
+use celeriac_actors::middleware::{Next, Wrapped};
 use celeriac_actors::policy::Policy;
 use celeriac_actors::ports::DeadLetters;
 use celeriac_actors::producer::Producer;
@@ -40,6 +42,7 @@ pub struct App {
     state: AppState,
     dead_letters: DeadLettersHook,
     services: Services,
+    hooks: HookList,
     mistakes: Vec<RegisterError>,
 }
 
@@ -74,7 +77,7 @@ impl Services {
         self,
         known: &Arc<Registry>,
         producer: &Producer,
-        options: &RuntimeOptions,
+        (options, hooks): (&RuntimeOptions, Option<&Arc<HookLine>>),
     ) -> Vec<ChildSpec> {
         let setup = |index| RelaySetup {
             producer: producer.clone(),
@@ -85,9 +88,9 @@ impl Services {
             index,
         };
         let services = self.0.into_iter().enumerate();
-        services
-            .map(|(index, service)| service(setup(index)))
-            .collect()
+        let services = services.map(|(index, service)| service(setup(index)));
+        let hooks = hooks.map(|line| line.service(options.tree.limit));
+        services.chain(hooks).collect()
     }
 }
 
@@ -103,6 +106,16 @@ pub(crate) struct Parts {
     pub(crate) state: AppState,
     pub(crate) dead_letters: DeadLettersHook,
     pub(crate) services: Services,
+    pub(crate) hooks: Vec<Arc<dyn Hooks>>,
+}
+
+#[derive(Default)]
+struct HookList(Vec<Arc<dyn Hooks>>);
+
+impl fmt::Debug for HookList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HookList({})", self.0.len())
+    }
 }
 
 /// What is wrong with a program, all of it.
@@ -165,6 +178,37 @@ impl App {
         self.note(registered)
     }
 
+    /// Adds hooks: they are told what happens to tasks and to the worker, and may veto an enqueue. Several are called one after
+    /// the other. What they do cannot hold up or end a worker: see [`hooks`](celeriac_actors::hooks).
+    #[must_use]
+    pub fn hooks(mut self, hooks: impl Hooks) -> Self {
+        self.hooks.0.push(Arc::new(hooks));
+        self
+    }
+
+    /// Puts code around every attempt, of whatever kind. The first one added is the outermost. It runs as part of the attempt: its
+    /// time counts, its panic is the attempt's, and it may return an error instead of running the rest.
+    ///
+    /// ```
+    /// use celeriac::App;
+    ///
+    /// let app = App::new().wrap(|attempt, next| async move {
+    ///     let log = attempt.log();
+    ///     let done = next.run().await;
+    ///     slog::info!(log, "ran"; "ms" => attempt.elapsed().as_millis(), "failed" => done.is_err());
+    ///     done
+    /// });
+    /// ```
+    #[must_use]
+    pub fn wrap<F, R>(mut self, link: F) -> Self
+    where
+        F: Fn(AttemptContext, Next) -> R + Send + Sync + 'static,
+        R: Future<Output = Wrapped> + 'static,
+    {
+        self.registry.wrap(link);
+        self
+    }
+
     /// Puts something of its own before the store that the runtime copies dead letters to: to tell somebody of each, to
     /// keep them elsewhere as well, or to fail on purpose in a test. What is put there later is reached first.
     ///
@@ -216,6 +260,7 @@ impl App {
             state: self.state,
             dead_letters: self.dead_letters,
             services: self.services,
+            hooks: self.hooks.0,
         })
     }
 

@@ -90,11 +90,16 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, child, context, events, failure, frame, ids, intensity, misfit, permits, policy,
-    ports, producer, redact, reference, registry, revival, route, state, supervisor, task, time,
-    tree, workshop,
+    attempt, child, context, events, failure, frame, hooks, ids, intensity, middleware, misfit,
+    permits, policy, ports, producer, redact, reference, registry, revival, route, state,
+    supervisor, task, time, tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,
     task::{Task, TaskError},
 };
+
+/// Runs the code of the guide for tests.
+#[cfg(all(doctest, feature = "runtime", feature = "testkit"))]
+#[doc = include_str!("../docs/testing.md")]
+pub struct TestingGuide;

@@ -14,6 +14,7 @@ use celeriac_actors::context::WorkerContext;
 use celeriac_actors::events::Observer;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
+use celeriac_actors::hooks::HookLine;
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, DeadLetters, Spool, WorkerRecord};
@@ -33,6 +34,9 @@ use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
 /// How long the tree may take to give everything back once the grace period is over.
 const GIVE_BACK: Duration = Duration::from_secs(2);
+
+/// How long hooks may take to hear the last events.
+const TELL: Duration = Duration::from_secs(1);
 
 /// Everything a runtime is made of.
 #[derive(Clone)]
@@ -232,9 +236,11 @@ impl Runtime {
             state,
             dead_letters,
             services,
+            hooks,
         } = app.into_parts()?;
         let known = Arc::new(registry.clone());
-        let producer = producer(&options, &known);
+        let line = (!hooks.is_empty()).then(|| HookLine::new(hooks, options.observer.clone()));
+        let producer = producer(&options, &known, line.as_ref());
         let worker = Arc::new(WorkerContext {
             worker: options.worker.clone(),
             state,
@@ -253,9 +259,9 @@ impl Runtime {
                 .store
                 .clone()
                 .map(|store| dead_letters.before(store)),
-            services: services.specify(&known, &producer, &options),
+            services: services.specify(&known, &producer, (&options, line.as_ref())),
             registry,
-            observer: options.observer.clone(),
+            observer: observer(&options, line.as_ref()),
             describe: Some(describe(&options, &seen, &quiet)),
             environment: Environment {
                 log: worker.log.clone(),
@@ -273,6 +279,7 @@ impl Runtime {
             parts,
             orders: orders_in,
             exit,
+            hooks: line.map(|line| (line, options.worker.clone())),
         };
         std::thread::Builder::new()
             .name("celeriac".to_owned())
@@ -365,12 +372,23 @@ impl Runtime {
     }
 }
 
-fn producer(options: &RuntimeOptions, known: &Arc<Registry>) -> Producer {
+/// Returns who is told what happens: the hooks, which tell the other one, where there are some.
+fn observer(options: &RuntimeOptions, hooks: Option<&Arc<HookLine>>) -> Option<Arc<dyn Observer>> {
+    let hooks = hooks.map(|line| Arc::clone(line) as Arc<dyn Observer>);
+    hooks.or_else(|| options.observer.clone())
+}
+
+fn producer(
+    options: &RuntimeOptions,
+    known: &Arc<Registry>,
+    hooks: Option<&Arc<HookLine>>,
+) -> Producer {
     let producer = ProducerOptions {
         routes: options.routes.clone(),
         limits: options.limits,
         spool: options.spool.clone(),
         known: Some(Arc::clone(known)),
+        hooks: hooks.cloned(),
         ..ProducerOptions::default()
     };
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
@@ -383,6 +401,7 @@ struct Stage {
     parts: TreeParts,
     orders: mpsc::Receiver<Order>,
     exit: watch::Sender<Option<Exit>>,
+    hooks: Option<(Arc<HookLine>, WorkerId)>,
 }
 
 impl Stage {
@@ -392,14 +411,23 @@ impl Stage {
             parts,
             mut orders,
             exit,
+            hooks,
         } = self;
         let ended = actix_rt::System::new().block_on(async move {
             let tree = Arc::new(Tree::start(options, parts));
             if started.send(Arc::clone(&tree)).is_err() {
                 return Exit::Stopped;
             }
+            if let Some((line, worker)) = &hooks {
+                line.ready(worker);
+            }
             tokio::select! {
-                order = orders.recv() => obey(order, &tree).await,
+                order = orders.recv() => {
+                    if let Some((line, worker)) = &hooks {
+                        line.stopping(worker);
+                    }
+                    obey(order, &tree, hooks.as_ref().map(|(line, _)| &**line)).await
+                }
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
                     tree.give_back(GIVE_BACK).await;
@@ -412,7 +440,7 @@ impl Stage {
     }
 }
 
-async fn obey(order: Option<Order>, tree: &Tree) -> Exit {
+async fn obey(order: Option<Order>, tree: &Tree, hooks: Option<&HookLine>) -> Exit {
     if let Some(Order::Stop { grace, now }) = order {
         tokio::select! {
             () = tree.drain() => {}
@@ -421,6 +449,9 @@ async fn obey(order: Option<Order>, tree: &Tree) -> Exit {
         }
     }
     tree.give_back(GIVE_BACK).await;
+    if let Some(hooks) = hooks {
+        hooks.flush(TELL).await;
+    }
     tree.stop().await;
     Exit::Stopped
 }

@@ -18,8 +18,9 @@ use std::sync::Arc;
 
 use self::send::Channels;
 use crate::envelope::Envelope;
-use crate::frame::{FrameLimits, encode, encode_value};
+use crate::frame::{FrameError, FrameLimits, encode, encode_value, open};
 use crate::header::Header;
+use crate::hooks::{Enqueueing, HookLine};
 use crate::ids::{QueueName, TaskId, TaskName};
 use crate::ports::{Broker, NewTask, Spool, When};
 use crate::route::queue_for;
@@ -71,6 +72,30 @@ pub struct KindRoute {
 
 /// The queue of tasks that nothing else is known of.
 const DEFAULT_QUEUE: &str = "default";
+
+/// Asks the hooks whether these tasks may be added.
+async fn ask(
+    hooks: &HookLine,
+    tasks: &[Prepared],
+    limits: &FrameLimits,
+) -> Result<(), EnqueueError> {
+    for prepared in tasks {
+        let frame = &prepared.task.frame;
+        let header = Header::read(frame).map_err(FrameError::from)?;
+        let envelope = open(&header, frame, limits)?.envelope;
+        let task = Enqueueing {
+            id: header.id,
+            task: envelope.task,
+            queue: prepared.handle.queue.clone(),
+            headers: envelope.headers,
+        };
+        if let Err(reason) = hooks.before_enqueue(&task).await {
+            let task = task.task;
+            return Err(EnqueueError::Vetoed { task, reason });
+        }
+    }
+    Ok(())
+}
 
 fn with_sensitive(mut options: EnqueueOptions, paths: &[&str]) -> EnqueueOptions {
     let more = paths.iter().map(|path| (*path).to_owned());

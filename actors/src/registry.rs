@@ -5,8 +5,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::attempt::Attempt;
+use crate::context::AttemptContext;
 use crate::frame::{FrameError, FrameLimits};
 use crate::ids::{NameError, TaskName};
+use crate::middleware::{Link, Next, Wrapped, WrappedRunner, link};
 use crate::misfit::Misfit;
 use crate::policy::Policy;
 use crate::runner::{FunctionRunner, Runner};
@@ -45,6 +47,7 @@ pub(crate) type Kinds = HashMap<TaskName, Arc<Kind>>;
 pub struct Registry {
     pub(crate) entries: BTreeMap<TaskName, Entry>,
     pub(crate) actors: Vec<Arc<dyn TaskActorKind>>,
+    links: Vec<Link>,
 }
 
 /// Why a kind of task cannot be registered.
@@ -126,17 +129,27 @@ impl Registry {
 
     /// Returns the kinds as a lane runs them, given the runners of its task actors.
     pub(crate) fn kinds(&self, runners: &Runners) -> Kinds {
+        let links: Arc<[Link]> = self.links.as_slice().into();
         let kind = |(name, entry): (&TaskName, &Entry)| {
             let runner = entry.runner.as_ref().or_else(|| runners.get(name))?;
             let kind = Kind {
                 policy: Arc::clone(&entry.policy),
                 has_output: entry.has_output,
                 sensitive: entry.sensitive,
-                runner: Arc::clone(runner),
+                runner: WrappedRunner::around(&links, runner),
             };
             Some((name.clone(), Arc::new(kind)))
         };
         self.entries.iter().filter_map(kind).collect()
+    }
+
+    /// Adds a link to the chain around every attempt; the first one added is the outermost.
+    pub fn wrap<F, R>(&mut self, function: F)
+    where
+        F: Fn(AttemptContext, Next) -> R + Send + Sync + 'static,
+        R: Future<Output = Wrapped> + 'static,
+    {
+        self.links.push(link(function));
     }
 
     /// Changes the policy of a kind of task; returns whether there is such a kind.

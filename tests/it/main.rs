@@ -19,6 +19,7 @@ mod examples;
 mod faults;
 mod giving_up;
 mod golden;
+mod hooks;
 mod ledger;
 mod life_cycle;
 mod outbox;

@@ -33,6 +33,14 @@ pub enum EnqueueError {
         /// Which argument, and why.
         misfit: Misfit,
     },
+    /// A hook refuses the task. Nothing was added, not of the other tasks given either.
+    #[error("a hook refuses `{task}`: {reason}")]
+    Vetoed {
+        /// Its name.
+        task: TaskName,
+        /// What the hook said.
+        reason: String,
+    },
     /// The task does not fit into a frame. Nothing was added.
     #[error("the task cannot be enqueued")]
     Frame(#[from] FrameError),

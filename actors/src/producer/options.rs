@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::Overrides;
 use crate::frame::FrameLimits;
 use crate::header::Priority;
+use crate::hooks::HookLine;
 use crate::ids::{QueueName, TaskId};
 use crate::ports::{Spool, When};
 use crate::registry::Registry;
@@ -135,6 +136,8 @@ pub struct ProducerOptions {
     /// The kinds of tasks that the program knows, for tasks given by name ([`Producer::prepare_named`](super::Producer::prepare_named)); `None`
     /// takes every name.
     pub known: Option<Arc<Registry>>,
+    /// The hooks that are asked before each enqueue ([`Hooks::before_enqueue`](crate::hooks::Hooks::before_enqueue)); default none.
+    pub hooks: Option<Arc<HookLine>>,
 }
 
 impl Default for ProducerOptions {
@@ -146,6 +149,7 @@ impl Default for ProducerOptions {
             remember: REMEMBER,
             spool: None,
             known: None,
+            hooks: None,
         }
     }
 }

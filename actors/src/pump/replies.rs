@@ -79,6 +79,7 @@ impl Pump {
                     let paths = kind.sensitive.iter();
                     job.envelope.sensitive = paths.map(|path| (*path).to_owned()).collect();
                 }
+                setup.received(&job);
                 let line = if job.header.is_suspect() {
                     &mut self.suspects
                 } else {
@@ -104,10 +105,13 @@ impl Pump {
         for line in [&mut self.waiting, &mut self.suspects] {
             for ready in std::mem::take(line) {
                 let (tag, header) = (ready.tag, ready.job.header);
+                let task = ready.job.envelope.task.clone();
                 if !self.revoked.contains(&header.id) {
                     line.push_back(ready);
                 } else if self.line.table.finish(tag) {
                     let outcome = crate::execution::cancelled(&header);
+                    let attempt = header.attempts.saturating_add(1);
+                    self.setup.refused(header.id, Some(task), attempt, &outcome);
                     self.line.table.settle(tag, outcome);
                 }
             }
