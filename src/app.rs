@@ -7,13 +7,21 @@ use std::sync::Arc;
 use actix::{Actor, Context};
 use celeriac_actors::attempt::Attempt;
 use celeriac_actors::breaker::{BreakerOverride, BreakerPolicy};
-use celeriac_actors::context::AppState;
+use celeriac_actors::child::ChildSpec;
+use celeriac_actors::context::{AppState, AttemptContext};
+use celeriac_actors::hooks::{HookLine, Hooks};
 use celeriac_actors::ids::{BreakerName, TaskName};
+use celeriac_actors::middleware::{Next, Wrapped};
 use celeriac_actors::policy::Policy;
 use celeriac_actors::ports::DeadLetters;
+use celeriac_actors::producer::Producer;
 use celeriac_actors::registry::{RegisterError, Registry};
 use celeriac_actors::task::{Task, TaskError};
 use celeriac_actors::workshop::{Factory, TaskActor};
+
+use crate::database::Database;
+use crate::database::outbox::{self, OutboxConnection, RelaySetup};
+use crate::runtime::RuntimeOptions;
 
 /// What a program brings to the runtime. Mistakes in it are collected and reported together, before anything starts.
 ///
@@ -34,6 +42,8 @@ pub struct App {
     registry: Registry,
     state: AppState,
     dead_letters: DeadLettersHook,
+    services: Services,
+    hooks: HookList,
     mistakes: Vec<RegisterError>,
 }
 
@@ -56,6 +66,59 @@ impl fmt::Debug for DeadLettersHook {
     }
 }
 
+/// The services that a program's databases need.
+#[derive(Default)]
+pub(crate) struct Services(pub(crate) Vec<Service>);
+
+type Service = Box<dyn FnOnce(RelaySetup) -> ChildSpec + Send>;
+
+impl Services {
+    /// Specifies them as children of the tree.
+    pub(crate) fn specify(
+        self,
+        known: &Arc<Registry>,
+        producer: &Producer,
+        (options, hooks): (&RuntimeOptions, Option<&Arc<HookLine>>),
+    ) -> Vec<ChildSpec> {
+        let setup = |index| RelaySetup {
+            producer: producer.clone(),
+            known: Arc::clone(known),
+            worker: options.worker.clone(),
+            clock: Arc::clone(&options.clock),
+            limit: options.tree.limit,
+            index,
+        };
+        let services = self.0.into_iter().enumerate();
+        let services = services.map(|(index, service)| service(setup(index)));
+        let hooks = hooks.map(|line| line.service(options.tree.limit));
+        services.chain(hooks).collect()
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Services({})", self.0.len())
+    }
+}
+
+/// What a runtime takes out of a program.
+pub(crate) struct Parts {
+    pub(crate) registry: Registry,
+    pub(crate) state: AppState,
+    pub(crate) dead_letters: DeadLettersHook,
+    pub(crate) services: Services,
+    pub(crate) hooks: Vec<Arc<dyn Hooks>>,
+}
+
+#[derive(Default)]
+struct HookList(Vec<Arc<dyn Hooks>>);
+
+impl fmt::Debug for HookList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HookList({})", self.0.len())
+    }
+}
+
 /// What is wrong with a program, all of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -74,6 +137,18 @@ impl App {
     pub fn state<S: Send + Sync + 'static>(mut self, value: S) -> Self {
         self.state.insert(value);
         self
+    }
+
+    /// Adds a database, for [`Transactional::transaction`](crate::database::Transactional::transaction). One with an
+    /// [`outbox`](crate::database::outbox) makes the runtime relay it.
+    #[must_use]
+    pub fn database<C: OutboxConnection>(mut self, database: Database<C>) -> Self {
+        if database.has_outbox() {
+            let relayed = database.clone();
+            let service = move |setup| outbox::service(relayed, setup);
+            self.services.0.push(Box::new(service));
+        }
+        self.state(database)
     }
 
     /// Adds an async function that runs a kind of task.
@@ -122,6 +197,37 @@ impl App {
         self.registry.override_breaker(name, over);
     }
 
+    /// Adds hooks: they are told what happens to tasks and to the worker, and may veto an enqueue. Several are called one after
+    /// the other. What they do cannot hold up or end a worker: see [`hooks`](celeriac_actors::hooks).
+    #[must_use]
+    pub fn hooks(mut self, hooks: impl Hooks) -> Self {
+        self.hooks.0.push(Arc::new(hooks));
+        self
+    }
+
+    /// Puts code around every attempt, of whatever kind. The first one added is the outermost. It runs as part of the attempt: its
+    /// time counts, its panic is the attempt's, and it may return an error instead of running the rest.
+    ///
+    /// ```
+    /// use celeriac::App;
+    ///
+    /// let app = App::new().wrap(|attempt, next| async move {
+    ///     let log = attempt.log();
+    ///     let done = next.run().await;
+    ///     slog::info!(log, "ran"; "ms" => attempt.elapsed().as_millis(), "failed" => done.is_err());
+    ///     done
+    /// });
+    /// ```
+    #[must_use]
+    pub fn wrap<F, R>(mut self, link: F) -> Self
+    where
+        F: Fn(AttemptContext, Next) -> R + Send + Sync + 'static,
+        R: Future<Output = Wrapped> + 'static,
+    {
+        self.registry.wrap(link);
+        self
+    }
+
     /// Puts something of its own before the store that the runtime copies dead letters to: to tell somebody of each, to
     /// keep them elsewhere as well, or to fail on purpose in a test. What is put there later is reached first.
     ///
@@ -166,9 +272,15 @@ impl App {
     }
 
     /// Takes it apart for the runtime.
-    pub(crate) fn into_parts(self) -> Result<(Registry, AppState, DeadLettersHook), AppError> {
+    pub(crate) fn into_parts(self) -> Result<Parts, AppError> {
         self.check()?;
-        Ok((self.registry, self.state, self.dead_letters))
+        Ok(Parts {
+            registry: self.registry,
+            state: self.state,
+            dead_letters: self.dead_letters,
+            services: self.services,
+            hooks: self.hooks.0,
+        })
     }
 
     fn note(mut self, registered: Result<(), RegisterError>) -> Self {

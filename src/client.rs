@@ -157,6 +157,24 @@ impl Client {
         self.producer.enqueue(task, options).await
     }
 
+    /// Enqueues one task given by name. Of a client whose program's tasks are known (a runtime's, or with
+    /// [`ProducerOptions::known`]), a task that the program does not know and arguments that its kind does not take are
+    /// refused, with the place that is wrong.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Unknown`], [`EnqueueError::Misfit`], and as [`Client::enqueue`].
+    pub async fn enqueue_named<A: serde::Serialize + ?Sized>(
+        &self,
+        task: &str,
+        args: &A,
+        options: EnqueueOptions,
+    ) -> Result<TaskHandle, EnqueueError> {
+        let prepared = self.producer.prepare_named(task, args, options)?;
+        let handle = prepared.handle.clone();
+        self.producer.add(vec![prepared]).await?;
+        Ok(handle)
+    }
+
     /// Enqueues many tasks of one kind in calls of up to 500; returns their handles in order.
     ///
     /// # Errors

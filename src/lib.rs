@@ -50,6 +50,7 @@
 //! - `app`, `runtime` (feature `runtime`): a program's tasks, and what runs them.
 //! - `client` (feature `client`): enqueueing and waiting, without a runtime.
 //! - `cli` (feature `daemon`): the daemon and its commands, for a binary of one's own.
+//! - `database` (feature `transactions`, which `runtime` includes): transactions of the program's own database, and its outbox.
 //! - `sqlite`, `store`: the embedded broker; dead letters.
 //! - `spool` (feature `client`): enqueueing while the broker is away.
 //! - [`supervisor`], [`child`], [`reference`](mod@reference): supervision, for actors of one's own.
@@ -65,6 +66,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "transactions")]
+pub mod database;
 #[cfg(feature = "client")]
 pub mod late;
 #[cfg(feature = "redis")]
@@ -87,11 +90,16 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, backoff, breaker, budget, child, context, events, failure, frame, ids, intensity,
-    permits, policy, ports, producer, reference, revival, revocation, route, state, supervisor,
-    task, time, tree, workshop,
+    attempt, backoff, breaker, budget, child, context, events, failure, frame, hooks, ids,
+    intensity, middleware, misfit, permits, policy, ports, producer, redact, reference, registry,
+    revival, revocation, route, state, supervisor, task, time, tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,
     task::{Task, TaskError},
 };
+
+/// Runs the code of the guide for tests.
+#[cfg(all(doctest, feature = "runtime", feature = "testkit"))]
+#[doc = include_str!("../docs/testing.md")]
+pub struct TestingGuide;

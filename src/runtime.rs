@@ -18,6 +18,7 @@ use celeriac_actors::context::{AppState, WorkerContext};
 use celeriac_actors::events::Observer;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
+use celeriac_actors::hooks::HookLine;
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, DeadLetters, Spool, WorkerRecord};
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 use tokio::sync::{mpsc, watch};
 
-use crate::app::{App, AppError};
+use crate::app::{App, AppError, Parts};
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
@@ -236,18 +237,16 @@ impl Runtime {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
-        let (registry, state, dead_letters) = app.into_parts()?;
-        let producer_options = ProducerOptions {
-            routes: options.routes.clone(),
-            limits: options.limits,
-            spool: options.spool.clone(),
-            ..ProducerOptions::default()
-        };
-        let producer = Producer::new(
-            Arc::clone(&options.broker),
-            Arc::clone(&options.clock),
-            producer_options,
-        );
+        let Parts {
+            registry,
+            state,
+            dead_letters,
+            services,
+            hooks,
+        } = app.into_parts()?;
+        let known = Arc::new(registry.clone());
+        let line = (!hooks.is_empty()).then(|| HookLine::new(hooks, options.observer.clone()));
+        let producer = producer(&options, &known, line.as_ref());
         let worker = Arc::new(worker_context(&options, &registry, state, &producer));
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
@@ -257,8 +256,9 @@ impl Runtime {
                 .store
                 .clone()
                 .map(|store| dead_letters.before(store)),
+            services: services.specify(&known, &producer, (&options, line.as_ref())),
             registry,
-            observer: options.observer.clone(),
+            observer: observer(&options, line.as_ref()),
             describe: Some(describe(&options, &seen, &quiet)),
             environment: Environment {
                 log: worker.log.clone(),
@@ -276,6 +276,7 @@ impl Runtime {
             parts,
             orders: orders_in,
             exit,
+            hooks: line.map(|line| (line, options.worker.clone())),
         };
         std::thread::Builder::new()
             .name("celeriac".to_owned())
@@ -399,12 +400,36 @@ fn worker_context(
     }
 }
 
+/// Returns who is told what happens: the hooks, which tell the other one, where there are some.
+fn observer(options: &RuntimeOptions, hooks: Option<&Arc<HookLine>>) -> Option<Arc<dyn Observer>> {
+    let hooks = hooks.map(|line| Arc::clone(line) as Arc<dyn Observer>);
+    hooks.or_else(|| options.observer.clone())
+}
+
+fn producer(
+    options: &RuntimeOptions,
+    known: &Arc<Registry>,
+    hooks: Option<&Arc<HookLine>>,
+) -> Producer {
+    let producer = ProducerOptions {
+        routes: options.routes.clone(),
+        limits: options.limits,
+        spool: options.spool.clone(),
+        known: Some(Arc::clone(known)),
+        hooks: hooks.cloned(),
+        ..ProducerOptions::default()
+    };
+    let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
+    Producer::new(broker, clock, producer)
+}
+
 /// What the runtime's thread works with.
 struct Stage {
     options: TreeOptions,
     parts: TreeParts,
     orders: mpsc::Receiver<Order>,
     exit: watch::Sender<Option<Exit>>,
+    hooks: Option<(Arc<HookLine>, WorkerId)>,
 }
 
 impl Stage {
@@ -414,6 +439,7 @@ impl Stage {
             parts,
             mut orders,
             exit,
+            hooks,
         } = self;
         let (lease, log) = (options.lease, parts.environment.log.clone());
         let ended = actix_rt::System::new().block_on(async move {
@@ -421,11 +447,21 @@ impl Stage {
             if started.send(Arc::clone(&tree)).is_err() {
                 return Exit::Stopped;
             }
+            if let Some((line, worker)) = &hooks {
+                line.ready(worker);
+            }
             tokio::select! {
-                order = orders.recv() => obey(order, &tree, (lease, &log)).await,
+                order = orders.recv() => {
+                    if let Some((line, worker)) = &hooks {
+                        line.stopping(worker);
+                    }
+                    let hooks = hooks.as_ref().map(|(line, _)| &**line);
+                    obey(order, &tree, (lease, &log), hooks).await
+                }
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
-                    leave(&tree, (lease, &log)).await;
+                    let hooks = hooks.as_ref().map(|(line, _)| &**line);
+                    leave(&tree, (lease, &log), hooks).await;
                     Exit::Recycle
                 }
             }
@@ -434,7 +470,12 @@ impl Stage {
     }
 }
 
-async fn obey(order: Option<Order>, tree: &Tree, told: (Duration, &Logger)) -> Exit {
+async fn obey(
+    order: Option<Order>,
+    tree: &Tree,
+    told: (Duration, &Logger),
+    hooks: Option<&HookLine>,
+) -> Exit {
     if let Some(Order::Stop { grace, now }) = order {
         tokio::select! {
             () = tree.drain() => {}
@@ -442,7 +483,7 @@ async fn obey(order: Option<Order>, tree: &Tree, told: (Duration, &Logger)) -> E
             () = now.notified() => {}
         }
     }
-    leave(tree, told).await;
+    leave(tree, told, hooks).await;
     Exit::Stopped
 }
 

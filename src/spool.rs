@@ -22,8 +22,8 @@
 //! # }
 //! ```
 
-mod book;
-mod courier;
+pub(crate) mod book;
+pub(crate) mod courier;
 mod lock;
 #[cfg(test)]
 mod model;

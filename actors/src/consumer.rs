@@ -17,12 +17,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::budget::SharedBudget;
 use crate::child::ExitNote;
-use crate::context::AttemptContext;
 use crate::context::WorkerContext;
+use crate::context::{AttemptContext, Job};
 use crate::events::{Observer, TaskEvent};
 use crate::execution::Conclusion;
 use crate::execution::Refused;
-use crate::ids::{QueueName, TaskName};
+use crate::header::Header;
+use crate::hooks::About;
+use crate::ids::{QueueName, TaskId, TaskName};
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
 use crate::line::{Line, Link};
@@ -91,7 +93,42 @@ impl ConsumerSetup {
         }
     }
 
+    pub(crate) fn received(&self, job: &Job) {
+        if let Some(observer) = &self.observer {
+            let about = self.about(&job.header, Some(job.envelope.task.clone()));
+            observer.task(&TaskEvent::Received { about: &about });
+        }
+    }
+
+    /// Tells of a task that ends before its start.
+    pub(crate) fn refused(&self, id: TaskId, task: Option<TaskName>, attempt: u16, end: &Outcome) {
+        if let Some(observer) = &self.observer {
+            let queue = self.queue.clone();
+            let about = About {
+                id,
+                task,
+                queue,
+                attempt,
+            };
+            let (about, outcome) = (&about, end);
+            observer.task(&TaskEvent::Refused { about, outcome });
+        }
+    }
+
+    fn about(&self, header: &Header, task: Option<TaskName>) -> About {
+        About {
+            id: header.id,
+            task,
+            queue: self.queue.clone(),
+            attempt: header.attempts.saturating_add(1),
+        }
+    }
+
     pub(crate) fn settled_unstarted(&self, refused: &Refused) {
+        if let Some(id) = refused.id {
+            let (task, attempt) = (refused.task.clone(), refused.attempt);
+            self.refused(id, task, attempt, &refused.outcome);
+        }
         let id = refused.id.map(|id| id.to_string());
         let (task, attempt) = (refused.task.as_ref().map(TaskName::as_str), refused.attempt);
         if let Outcome::Bury { reason, note, .. } = &refused.outcome {

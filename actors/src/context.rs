@@ -29,6 +29,7 @@ use crate::revocation::Revoked;
 use crate::task::Task;
 use crate::time::Timestamp;
 
+mod keys;
 mod worker;
 
 pub use worker::{AppState, MissingState, WorkerContext};
@@ -42,6 +43,8 @@ pub struct Job {
     pub header: Header,
     /// What the task says about itself.
     pub envelope: Envelope,
+    /// When it was handed out, by the broker's clock; 1970 where nobody said.
+    pub delivered_at: Timestamp,
     body: Option<Vec<u8>>,
     args_at: usize,
 }
@@ -61,6 +64,7 @@ impl Job {
                 frame,
                 header,
                 envelope,
+                delivered_at: Timestamp::EPOCH,
                 body,
                 args_at,
             }),
@@ -238,6 +242,12 @@ impl AttemptContext {
     #[must_use]
     pub fn is_past_soft_limit(&self) -> bool {
         self.elapsed() >= self.inner.limits.soft
+    }
+
+    /// Returns how long it is until its soft limit; zero when that is past.
+    #[must_use]
+    pub fn soft_limit_in(&self) -> Duration {
+        self.inner.limits.soft.saturating_sub(self.elapsed())
     }
 
     /// Waits for its soft limit.

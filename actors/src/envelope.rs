@@ -36,6 +36,9 @@ pub struct Envelope {
     /// When a worker first saw it and did not know its kind.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub unknown_since: Option<Timestamp>,
+    /// Which of its arguments are not to be shown, as [`Task::SENSITIVE`](crate::task::Task::SENSITIVE) names them.
+    #[serde(rename = "x", default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitive: Vec<String>,
 }
 
 impl Envelope {
@@ -50,6 +53,7 @@ impl Envelope {
             revival: 0,
             snoozes: 0,
             unknown_since: None,
+            sensitive: Vec::new(),
         }
     }
 }

@@ -3,12 +3,25 @@
 use std::time::Duration;
 
 use crate::context::AttemptContext;
+use crate::hooks::About;
 use crate::lease::Outcome;
 
 /// Something that happened to a task in this process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TaskEvent<'a> {
+    /// A task was fetched, and may start.
+    Received {
+        /// The task.
+        about: &'a About,
+    },
+    /// A task ended before its start: revoked, expired, unreadable, unknown.
+    Refused {
+        /// The task.
+        about: &'a About,
+        /// What becomes of it.
+        outcome: &'a Outcome,
+    },
     /// An attempt starts.
     Started {
         /// The attempt.

@@ -121,7 +121,7 @@ pub(crate) fn admit<K>(
         let result = FinalRecord::of(&header, TaskState::Expired, Vec::new(), None);
         return Refused::settled(Some(&header), Outcome::Expire { result });
     }
-    let job = match Job::open(header, frame, admission.limits) {
+    let mut job = match Job::open(header, frame, admission.limits) {
         Ok(job) => job,
         Err((_, error)) => {
             let size = error.is_size();
@@ -137,6 +137,7 @@ pub(crate) fn admit<K>(
     if admission.revoked.of(&job.header, &job.envelope).is_some() {
         return Refused::settled(Some(&header), cancelled(&header));
     }
+    job.delivered_at = admission.now;
     match kind_of(&job.envelope) {
         Some(kind) => Admitted::Job(Box::new(job), kind),
         None => Admitted::Settle(Box::new(Refused {

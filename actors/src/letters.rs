@@ -9,6 +9,7 @@ use crate::frame::{self, FrameLimits};
 use crate::header::Header;
 use crate::lease::DeadTask;
 use crate::ports::{DeadLetter, DeadStatus};
+use crate::redact;
 
 mod json;
 
@@ -57,6 +58,14 @@ fn read_frame(letter: &mut DeadLetter, limits: &FrameLimits) -> Result<(), Strin
     let opened = frame::open(&header, &letter.frame, limits).map_err(|error| error.to_string())?;
     let args = json::args(opened.args(), limits.max_depth);
     let envelope = opened.envelope;
+    let args = if envelope.sensitive.is_empty() {
+        args
+    } else {
+        Ok(args.map_or_else(
+            |_| redact::all(),
+            |args| redact::text(&args, &envelope.sensitive),
+        ))
+    };
     letter.task = Some(envelope.task);
     letter.headers = envelope.headers;
     letter.failures = envelope.history;

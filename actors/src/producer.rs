@@ -19,8 +19,9 @@ use std::sync::Arc;
 use self::send::Channels;
 use crate::asked;
 use crate::envelope::Envelope;
-use crate::frame::{FrameLimits, encode, encode_value};
+use crate::frame::{FrameError, FrameLimits, encode, encode_value, open};
 use crate::header::Header;
+use crate::hooks::{Enqueueing, HookLine};
 use crate::ids::{QueueName, TaskId, TaskName};
 use crate::ports::{Broker, NewTask, Spool, When};
 use crate::route::queue_for;
@@ -55,11 +56,52 @@ pub struct Prepared {
     task: NewTask,
 }
 
+impl Prepared {
+    /// Returns the stored form of the task, and when it becomes ready.
+    #[must_use]
+    pub const fn task(&self) -> &NewTask {
+        &self.task
+    }
+}
+
 /// What all tasks of one kind have in common when they are enqueued: found once for many of them.
 #[derive(Clone, Debug)]
 pub struct KindRoute {
     name: TaskName,
     queue: QueueName,
+}
+
+/// The queue of tasks that nothing else is known of.
+const DEFAULT_QUEUE: &str = "default";
+
+/// Asks the hooks whether these tasks may be added.
+async fn ask(
+    hooks: &HookLine,
+    tasks: &[Prepared],
+    limits: &FrameLimits,
+) -> Result<(), EnqueueError> {
+    for prepared in tasks {
+        let frame = &prepared.task.frame;
+        let header = Header::read(frame).map_err(FrameError::from)?;
+        let envelope = open(&header, frame, limits)?.envelope;
+        let task = Enqueueing {
+            id: header.id,
+            task: envelope.task,
+            queue: prepared.handle.queue.clone(),
+            headers: envelope.headers,
+        };
+        if let Err(reason) = hooks.before_enqueue(&task).await {
+            let task = task.task;
+            return Err(EnqueueError::Vetoed { task, reason });
+        }
+    }
+    Ok(())
+}
+
+fn with_sensitive(mut options: EnqueueOptions, paths: &[&str]) -> EnqueueOptions {
+    let more = paths.iter().map(|path| (*path).to_owned());
+    options.sensitive.extend(more);
+    options
 }
 
 /// Adds tasks to the broker. Cloning shares it; safe to use from any thread inside a tokio runtime.
@@ -120,7 +162,38 @@ impl Producer {
     ) -> Result<Prepared, EnqueueError> {
         check_kind::<T>(&options)?;
         let args = encode_value(task)?;
+        let options = with_sensitive(options, T::SENSITIVE);
         self.prepare_encoded(&TaskName::new(T::NAME)?, T::QUEUE, &args, options)
+    }
+
+    /// Makes a frame of a task given by name, without adding it. Where the producer knows the program's tasks
+    /// ([`ProducerOptions::known`]), one that it does not know, or arguments that its kind does not take, are refused.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Unknown`], [`EnqueueError::Misfit`] with the place that is wrong, [`EnqueueError::Name`],
+    /// [`EnqueueError::Frame`].
+    pub fn prepare_named<A: serde::Serialize + ?Sized>(
+        &self,
+        name: &str,
+        args: &A,
+        options: EnqueueOptions,
+    ) -> Result<Prepared, EnqueueError> {
+        let name = TaskName::new(name)?;
+        let args = encode_value(args)?;
+        let Some(known) = &self.inner.options.known else {
+            return self.prepare_encoded(&name, DEFAULT_QUEUE, &args, options);
+        };
+        let Some(queue) = known.queue_of(&name) else {
+            return Err(EnqueueError::Unknown {
+                nearest: known.nearest(&name),
+                task: name,
+            });
+        };
+        if let Some(misfit) = known.misfit(&name, &args, self.limits()) {
+            return Err(EnqueueError::Misfit { task: name, misfit });
+        }
+        let options = with_sensitive(options, known.sensitive(&name));
+        self.prepare_encoded(&name, queue, &args, options)
     }
 
     /// Returns where tasks of a kind go.
@@ -145,6 +218,7 @@ impl Producer {
     ) -> Result<Prepared, EnqueueError> {
         check_kind::<T>(&options)?;
         let args = encode_value(task)?;
+        options = with_sensitive(options, T::SENSITIVE);
         let queue = options.queue.take();
         let queue = queue.unwrap_or_else(|| route.queue.clone());
         self.prepare_for(queue, route.name.clone(), &args, options)
@@ -191,6 +265,7 @@ impl Producer {
         let envelope = Envelope {
             overrides: options.overrides,
             headers: options.headers,
+            sensitive: options.sensitive,
             ..Envelope::new(name)
         };
         let frame = encode(header, &envelope, args, &self.inner.options.limits)?;

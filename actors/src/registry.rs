@@ -6,14 +6,18 @@ use std::sync::Arc;
 
 use crate::attempt::Attempt;
 use crate::breaker::{BreakerOverride, BreakerPolicy};
+use crate::context::AttemptContext;
 use crate::frame::{FrameError, FrameLimits};
 use crate::ids::{BreakerName, NameError, TaskName};
+use crate::middleware::{Link, Next, Wrapped, WrappedRunner, link};
+use crate::misfit::Misfit;
 use crate::policy::Policy;
 use crate::runner::{FunctionRunner, Runner};
 use crate::task::{Task, TaskError};
 use crate::workshop::{Runners, TaskActor, TaskActorKind};
 
 type CheckArgs = fn(&[u8], &FrameLimits) -> Result<(), FrameError>;
+type FindMisfit = fn(&[u8], &FrameLimits) -> Option<Misfit>;
 
 /// One kind of task.
 #[derive(Clone)]
@@ -24,12 +28,15 @@ pub(crate) struct Entry {
     /// What runs it on every lane; `None` for one whose runners are made per lane by its task actor.
     pub(crate) runner: Option<Arc<dyn Runner>>,
     pub(crate) check: CheckArgs,
+    pub(crate) misfit: FindMisfit,
+    pub(crate) sensitive: &'static [&'static str],
 }
 
 /// One kind of task as a lane runs it.
 pub(crate) struct Kind {
     pub(crate) policy: Arc<Policy>,
     pub(crate) has_output: bool,
+    pub(crate) sensitive: &'static [&'static str],
     pub(crate) runner: Arc<dyn Runner>,
 }
 
@@ -42,6 +49,7 @@ pub struct Registry {
     pub(crate) entries: BTreeMap<TaskName, Entry>,
     pub(crate) actors: Vec<Arc<dyn TaskActorKind>>,
     pub(crate) breakers: crate::breaker::Rules,
+    links: Vec<Link>,
 }
 
 /// Why a kind of task cannot be registered.
@@ -114,6 +122,8 @@ impl Registry {
             has_output: std::any::TypeId::of::<T::Output>() != std::any::TypeId::of::<()>(),
             runner,
             check: |args, limits| crate::frame::decode_value::<T>(args, limits).map(drop),
+            misfit: Misfit::of::<T>,
+            sensitive: T::SENSITIVE,
         };
         self.entries.insert(name, entry);
         Ok(())
@@ -121,16 +131,27 @@ impl Registry {
 
     /// Returns the kinds as a lane runs them, given the runners of its task actors.
     pub(crate) fn kinds(&self, runners: &Runners) -> Kinds {
+        let links: Arc<[Link]> = self.links.as_slice().into();
         let kind = |(name, entry): (&TaskName, &Entry)| {
             let runner = entry.runner.as_ref().or_else(|| runners.get(name))?;
             let kind = Kind {
                 policy: Arc::clone(&entry.policy),
                 has_output: entry.has_output,
-                runner: Arc::clone(runner),
+                sensitive: entry.sensitive,
+                runner: WrappedRunner::around(&links, runner),
             };
             Some((name.clone(), Arc::new(kind)))
         };
         self.entries.iter().filter_map(kind).collect()
+    }
+
+    /// Adds a link to the chain around every attempt; the first one added is the outermost.
+    pub fn wrap<F, R>(&mut self, function: F)
+    where
+        F: Fn(AttemptContext, Next) -> R + Send + Sync + 'static,
+        R: Future<Output = Wrapped> + 'static,
+    {
+        self.links.push(link(function));
     }
 
     /// Changes the policy of a kind of task; returns whether there is such a kind.
@@ -168,6 +189,27 @@ impl Registry {
     #[must_use]
     pub fn policy_of(&self, task: &TaskName) -> Option<&Policy> {
         self.entries.get(task).map(|entry| &*entry.policy)
+    }
+
+    /// Returns which arguments of a kind are not to be shown; none of one that is not known here.
+    #[must_use]
+    pub fn sensitive(&self, task: &TaskName) -> &'static [&'static str] {
+        self.entries.get(task).map_or(&[], |entry| entry.sensitive)
+    }
+
+    /// Returns which argument is not what a kind of task takes; `None` when all are, or the kind is not known here.
+    #[must_use]
+    pub fn misfit(&self, task: &TaskName, args: &[u8], limits: &FrameLimits) -> Option<Misfit> {
+        (self.entries.get(task)?.misfit)(args, limits)
+    }
+
+    /// Returns the known name that is most like `task`, if one is.
+    #[must_use]
+    pub fn nearest(&self, task: &TaskName) -> Option<TaskName> {
+        let distance = |name: &TaskName| crate::misfit::distance(task.as_str(), name.as_str());
+        let names = self.names().map(|name| (distance(name), name));
+        let (distance, name) = names.min()?;
+        (distance <= 1 + task.as_str().len() / 4).then(|| name.clone())
     }
 
     /// Checks that arguments decode as what a kind of task expects; `None` when the kind is not known here.

@@ -16,6 +16,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::attempt::{Attempt, HandoffGuard, encode_output, take_body};
 use crate::context::{AttemptContext, Phase};
 use crate::frame::decode_value;
+use crate::misfit::Misfit;
 use crate::panics::PanicReport;
 use crate::reference::{Ref, SendError, Slot};
 use crate::task::{Task, TaskError};
@@ -156,6 +157,12 @@ fn blame(context: &AttemptContext) -> PanicReport {
 }
 
 fn decode<T: Task>(context: &AttemptContext) -> Result<T, AttemptEnd> {
-    decode_value(context.job().args(), &context.worker_context().limits)
-        .map_err(|error| AttemptEnd::Undecodable(error.to_string()))
+    let (args, limits) = (context.job().args(), &context.worker_context().limits);
+    decode_value(args, limits).map_err(|error| {
+        let misfit = Misfit::of::<T>(args, limits);
+        AttemptEnd::Undecodable(misfit.map_or_else(
+            || error.to_string(),
+            |misfit| format!("the arguments do not decode{misfit}"),
+        ))
+    })
 }

@@ -38,6 +38,13 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     /// The queue it goes to where neither its enqueueing nor a route says otherwise.
     const QUEUE: &'static str = "default";
 
+    /// Which of its arguments are redacted wherever arguments are shown or kept in readable form: paths such as
+    /// `card.number` or `items[].price`, `[]` for each element of a list, `[1]` for one of it, `*` for every field, and `*` alone for
+    /// everything. Default none. They travel with the task, so that programs which do not know its kind obey them too.
+    ///
+    /// What its errors say is not redacted: keep such values out of them.
+    const SENSITIVE: &'static [&'static str] = &[];
+
     /// What an attempt returns. Kept as the result unless it is `()`.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 

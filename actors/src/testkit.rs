@@ -10,6 +10,7 @@ mod probe;
 mod rig;
 mod running_clock;
 mod store;
+mod trial;
 
 pub use manual_clock::ManualClock;
 pub use memory::{Fault, MemoryBroker, Method};
@@ -17,5 +18,6 @@ pub use probe::{End, Event, PATIENCE, Probe};
 pub use rig::{Rig, RigBuilder, failure, output};
 pub use running_clock::RunningClock;
 pub use store::MemoryStore;
+pub use trial::{Enqueued, EnqueuedTask, Trial, Tried};
 
 use memory::label;

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use crate::backoff::Backoff;
 use crate::breaker::{BreakerView, Breakers};
 use crate::budget::{BudgetStatus, Budgets, RetryBudget};
-use crate::child::{Environment, ExitReason, Strategy, SupervisorSpec, TreeNode};
+use crate::child::{ChildSpec, Environment, ExitReason, Strategy, SupervisorSpec, TreeNode};
 use crate::context::WorkerContext;
 use crate::events::Observer;
 use crate::herald::Describe;
@@ -123,6 +123,8 @@ pub struct TreeParts {
     pub observer: Option<Arc<dyn Observer>>,
     /// Describes this process to the broker once a second; `None` tells nobody.
     pub describe: Option<Describe>,
+    /// Further services: children of their own beside the runtime's.
+    pub services: Vec<ChildSpec>,
     /// What all children share.
     pub environment: Environment,
 }

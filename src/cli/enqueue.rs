@@ -80,6 +80,9 @@ pub(crate) struct EnqueueArgs {
     /// Add it so many times, each with an id of its own.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Take tasks that this program does not know, too; one that registers tasks of its own refuses them otherwise.
+    #[arg(long)]
+    any_task: bool,
     /// Wait until all have ended, and print one JSON object a line for each as it ends.
     #[arg(long)]
     wait: bool,
@@ -136,6 +139,8 @@ impl EnqueueArgs {
 }
 
 pub(crate) fn run(args: &EnqueueArgs, global: &Global, app: App) -> Result<Exit, Failure> {
+    // A program without tasks of its own enqueues for others.
+    let strict = !args.any_task && app.registry().names().next().is_some();
     // Demo tasks are checked as if they were known: a daemon with `--demo` knows them.
     let mut app = demo_tasks::add(app);
     let limit = match &args.timeout {
@@ -148,6 +153,7 @@ pub(crate) fn run(args: &EnqueueArgs, global: &Global, app: App) -> Result<Exit,
         args,
         session: &session,
         app: &app,
+        strict,
         limit,
     };
     match &args.jsonl {
@@ -161,6 +167,8 @@ struct Work<'a> {
     args: &'a EnqueueArgs,
     session: &'a Session,
     app: &'a App,
+    /// Whether tasks that the program does not know are refused.
+    strict: bool,
     limit: Option<Duration>,
 }
 
@@ -337,12 +345,10 @@ impl Work<'_> {
     }
 
     fn desk<'a>(&'a self, producer: &'a celeriac_actors::producer::Producer) -> Desk<'a> {
-        Desk::new(
-            &self.session.config,
-            self.app.registry(),
-            producer,
-            self.args.wait,
-        )
+        let (config, registry) = (&self.session.config, self.app.registry());
+        let mut desk = Desk::new(config, registry, producer, self.args.wait);
+        desk.strict = self.strict;
+        desk
     }
 
     fn waiting(&self, client: &Client) -> Option<Waiting> {

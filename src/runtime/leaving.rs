@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use celeriac_actors::hooks::HookLine;
 use celeriac_actors::time::millis;
 use celeriac_actors::tree::Tree;
 use slog::{Logger, warn};
@@ -15,9 +16,19 @@ const END: Duration = Duration::from_secs(5);
 /// How long they may take while the broker is away, when there is nobody to tell anything.
 const END_ALONE: Duration = Duration::from_secs(1);
 
+/// How long hooks may take to hear the last events.
+const TELL: Duration = Duration::from_secs(1);
+
 /// Gives back what the tree holds and ends it, in bounded time whoever is away.
-pub(super) async fn leave(tree: &Tree, (lease, log): (Duration, &Logger)) {
+pub(super) async fn leave(
+    tree: &Tree,
+    (lease, log): (Duration, &Logger),
+    hooks: Option<&HookLine>,
+) {
     tree.give_back(GIVE_BACK).await;
+    if let Some(hooks) = hooks {
+        hooks.flush(TELL).await;
+    }
     let (away, left) = (tree.broker_outage(), tree.unsettled());
     if let Some((_, error)) = away.as_ref().filter(|_| left > 0) {
         warn!(log, "the broker is away: what could not be settled or given back is left to it; when its lease is over, \

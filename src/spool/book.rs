@@ -12,6 +12,7 @@ use celeriac_actors::ports::{EnqueueCall, EnqueueKind, NewTask, Sent, SpoolError
 use celeriac_actors::time::{Timestamp, millis};
 use diesel::result::{Error as DieselError, QueryResult};
 
+use super::courier::Ledger;
 use super::options::OpenError;
 use crate::sqlite::sql::{Columns, Db, Value, int};
 
@@ -40,22 +41,25 @@ pub(super) struct Held {
 
 /// A call that is to be sent as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frozen {
-    pub(super) id: i64,
-    first: i64,
-    last: i64,
-    pub(super) call: EnqueueCall,
+pub(crate) struct Frozen {
+    /// Its number here, for whoever numbers calls.
+    pub(crate) id: i64,
+    /// Its first task.
+    pub(crate) first: i64,
+    /// Its last task.
+    pub(crate) last: i64,
+    pub(crate) call: EnqueueCall,
 }
 
 /// How far a new call may go, and under which name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    pub(super) channel: ChannelId,
-    pub(super) number: u64,
-    pub(super) tasks: usize,
-    pub(super) bytes: usize,
+pub(crate) struct Plan {
+    pub(crate) channel: ChannelId,
+    pub(crate) number: u64,
+    pub(crate) tasks: usize,
+    pub(crate) bytes: usize,
     /// How long, in milliseconds, the broker is to remember it.
-    pub(super) remember: u64,
+    pub(crate) remember: u64,
 }
 
 /// The first and the last task of some that stand together in their queue.
@@ -364,6 +368,24 @@ impl Book {
         ];
         self.db.run(REJECT, &values)?;
         self.done(frozen)
+    }
+}
+
+impl Ledger for Book {
+    fn next(&mut self, queue: &QueueName, plan: &Plan) -> QueryResult<Option<Frozen>> {
+        self.next(queue, plan)
+    }
+
+    fn done(&mut self, frozen: &Frozen) -> QueryResult<()> {
+        self.done(frozen)
+    }
+
+    fn rename(&mut self, frozen: &Frozen, name: (ChannelId, u64), tasks: usize) -> QueryResult<()> {
+        self.rename(frozen, name, tasks)
+    }
+
+    fn reject(&mut self, frozen: &Frozen, reason: &str) -> QueryResult<()> {
+        self.reject(frozen, reason)
     }
 }
 

@@ -1,6 +1,7 @@
 //! How calls are carried from the spool to the broker: which is next, and what an answer means for it.
 //!
-//! Does no I/O but the steps of the book it is given, so that a test can end it between any two of them.
+//! Does no I/O but the steps of the ledger it is given, so that a test can end it between any two of them. The ledger is
+//! the spool's book, or the outbox of a user's database.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,19 @@ use celeriac_actors::ports::BrokerError;
 use celeriac_actors::time::Timestamp;
 use diesel::result::QueryResult;
 
-use super::book::{Book, Frozen, Plan};
+use super::book::{Frozen, Plan};
+
+/// Where tasks wait for a courier. Each step runs inside a transaction of the caller.
+pub(crate) trait Ledger {
+    /// Returns the next call of a queue: the one that is frozen, else its oldest tasks, frozen as `plan` says.
+    fn next(&mut self, queue: &QueueName, plan: &Plan) -> QueryResult<Option<Frozen>>;
+    /// Forgets a call and its tasks. Without effect when it is another call by now.
+    fn done(&mut self, frozen: &Frozen) -> QueryResult<()>;
+    /// Gives a call another name, and of its tasks only the first `tasks`.
+    fn rename(&mut self, frozen: &Frozen, name: (ChannelId, u64), tasks: usize) -> QueryResult<()>;
+    /// Puts the tasks of a call aside for good.
+    fn reject(&mut self, frozen: &Frozen, reason: &str) -> QueryResult<()>;
+}
 
 /// The most bytes of frames in one call; a single larger frame travels alone.
 const MAX_BYTES: usize = 4 << 20;
@@ -18,9 +31,9 @@ const MAX_BYTES: usize = 4 << 20;
 /// How long the broker is to remember a call: longer than outages last. In milliseconds.
 const REMEMBER: u64 = 7 * 86_400_000;
 
-/// Carries the calls of a spool. What it knows beside the book may be lost at any moment.
+/// Carries the calls of a ledger. What it knows beside it may be lost at any moment.
 #[derive(Debug, Default)]
-pub(super) struct Courier {
+pub(crate) struct Courier {
     routes: HashMap<QueueName, Route>,
 }
 
@@ -45,7 +58,7 @@ impl Route {
 
 /// What an answer of the broker means for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// The broker has it: forget it.
     Done,
     /// The broker cannot take it now: the same call again, later.
@@ -58,14 +71,14 @@ pub(super) enum Verdict {
 
 impl Courier {
     /// Returns the next call of a queue, frozen, once `done` is forgotten; `None` when nothing waits.
-    pub(super) fn next(
+    pub(crate) fn next(
         &mut self,
-        book: &mut Book,
+        ledger: &mut impl Ledger,
         queue: &QueueName,
         done: Option<&Frozen>,
     ) -> QueryResult<Option<Frozen>> {
         if let Some(done) = done {
-            book.done(done)?;
+            ledger.done(done)?;
         }
         let route = self
             .routes
@@ -78,11 +91,11 @@ impl Courier {
             bytes: MAX_BYTES,
             remember: REMEMBER,
         };
-        book.next(queue, &plan)
+        ledger.next(queue, &plan)
     }
 
     /// Judges what the broker said of a call.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &mut self,
         frozen: &Frozen,
         outcome: Result<Timestamp, BrokerError>,
@@ -121,22 +134,22 @@ impl Courier {
     }
 
     /// Applies a verdict other than [`Verdict::Done`], which [`next`](Self::next) applies.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &mut self,
-        book: &mut Book,
+        ledger: &mut impl Ledger,
         frozen: &Frozen,
         verdict: &Verdict,
     ) -> QueryResult<()> {
         let queue = &frozen.call.queue;
         match verdict {
-            Verdict::Done => book.done(frozen),
+            Verdict::Done => ledger.done(frozen),
             Verdict::Later(_) => Ok(()),
             Verdict::Rename(tasks) => {
                 let route = Route::fresh(*tasks);
                 self.routes.insert(queue.clone(), route);
-                book.rename(frozen, (route.channel, 1), *tasks)
+                ledger.rename(frozen, (route.channel, 1), *tasks)
             }
-            Verdict::Reject(reason) => book.reject(frozen, reason),
+            Verdict::Reject(reason) => ledger.reject(frozen, reason),
         }
     }
 }

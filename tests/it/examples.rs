@@ -83,3 +83,12 @@ fn supervision_parks_and_escalates() {
     let escalated = "escalated: error: restart intensity exceeded by child inner";
     assert!(after.contains(escalated), "{output}");
 }
+
+#[test]
+fn transactions_write_all_or_nothing() {
+    let expected = "order 1 was placed: 3 apples are left\n\
+                    order 2 was rolled back: 2 apples are missing\n\
+                    order 1 was shipped: 7 apples\n\
+                    order 3 was shipped: 3 apples\n";
+    assert_eq!(output_of("transactions"), expected);
+}

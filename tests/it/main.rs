@@ -24,8 +24,11 @@ mod examples;
 mod faults;
 mod giving_up;
 mod golden;
+mod hooks;
+mod ledger;
 mod life_cycle;
 mod many_ends;
+mod outbox;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 mod ports;
 #[cfg(feature = "redis")]
@@ -58,6 +61,7 @@ mod redis_topology;
 mod redis_wakes;
 #[cfg(feature = "redis")]
 mod redis_works;
+mod sensitive;
 #[cfg(feature = "redis")]
 mod spool;
 #[cfg(feature = "redis")]
@@ -78,3 +82,4 @@ mod store_postgres;
 mod store_stats;
 mod store_support;
 mod tidy;
+mod transactions;

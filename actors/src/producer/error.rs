@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::asked::AskError;
 use crate::frame::FrameError;
-use crate::ids::NameError;
+use crate::ids::{NameError, TaskName};
+use crate::misfit::Misfit;
 use crate::ports::EnqueueCall;
 
 /// Why tasks were not enqueued.
@@ -20,6 +21,30 @@ pub enum EnqueueError {
     /// What is asked for the task cannot be, or is more than its kind allows. Nothing was added.
     #[error("the task cannot be enqueued")]
     Asked(#[from] AskError),
+    /// The program does not know the task. Nothing was added.
+    #[error("`{task}` is not a task of this program{}", .nearest.as_ref().map_or(String::new(), |near| format!("; did you mean `{near}`?")))]
+    Unknown {
+        /// Its name.
+        task: TaskName,
+        /// The name that is most like it.
+        nearest: Option<TaskName>,
+    },
+    /// The task does not take these arguments. Nothing was added.
+    #[error("the arguments are not what `{task}` takes{misfit}")]
+    Misfit {
+        /// Its name.
+        task: TaskName,
+        /// Which argument, and why.
+        misfit: Misfit,
+    },
+    /// A hook refuses the task. Nothing was added, not of the other tasks given either.
+    #[error("a hook refuses `{task}`: {reason}")]
+    Vetoed {
+        /// Its name.
+        task: TaskName,
+        /// What the hook said.
+        reason: String,
+    },
     /// The task does not fit into a frame. Nothing was added.
     #[error("the task cannot be enqueued")]
     Frame(#[from] FrameError),
@@ -86,7 +111,7 @@ impl EnqueueError {
             Self::Refused { accepted, .. }
             | Self::Unavailable { accepted, .. }
             | Self::Rejected { accepted, .. } => *accepted,
-            Self::Name(_) | Self::Asked(_) | Self::Frame(_) => 0,
+            _ => 0,
         }
     }
 
@@ -115,7 +140,7 @@ impl EnqueueError {
             Self::Refused { accepted, .. }
             | Self::Unavailable { accepted, .. }
             | Self::Rejected { accepted, .. } => *accepted += earlier,
-            Self::Name(_) | Self::Asked(_) | Self::Frame(_) => {}
+            _ => {}
         }
         self
     }

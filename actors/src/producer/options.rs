@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::Overrides;
 use crate::frame::FrameLimits;
 use crate::header::Priority;
+use crate::hooks::HookLine;
 use crate::ids::{QueueName, TaskId};
 use crate::ports::{Spool, When};
+use crate::registry::Registry;
 use crate::route::Route;
 use crate::time::{Timestamp, millis};
 
@@ -48,6 +50,8 @@ pub struct EnqueueOptions {
     pub headers: BTreeMap<String, String>,
     /// Whether somebody will wait for its end: the final state is then kept even where results are off.
     pub want_outcome: bool,
+    /// Which of its arguments are not to be shown, beside those that its kind names ([`Task::SENSITIVE`](crate::task::Task::SENSITIVE)).
+    pub sensitive: Vec<String>,
 }
 
 impl EnqueueOptions {
@@ -121,6 +125,13 @@ impl EnqueueOptions {
         self
     }
 
+    /// Has an argument redacted wherever arguments are shown; a path as in [`Task::SENSITIVE`](crate::task::Task::SENSITIVE).
+    #[must_use]
+    pub fn sensitive(mut self, path: impl Into<String>) -> Self {
+        self.sensitive.push(path.into());
+        self
+    }
+
     /// Attaches a text.
     #[must_use]
     pub fn header(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
@@ -150,6 +161,11 @@ pub struct ProducerOptions {
     /// call without an answer and its repeat. A countdown counts from the enqueue by this process's clock, and only from
     /// the broker's in a call that may have reached it.
     pub spool: Option<Arc<dyn Spool>>,
+    /// The kinds of tasks that the program knows, for tasks given by name ([`Producer::prepare_named`](super::Producer::prepare_named)); `None`
+    /// takes every name.
+    pub known: Option<Arc<Registry>>,
+    /// The hooks that are asked before each enqueue ([`Hooks::before_enqueue`](crate::hooks::Hooks::before_enqueue)); default none.
+    pub hooks: Option<Arc<HookLine>>,
 }
 
 impl Default for ProducerOptions {
@@ -160,6 +176,8 @@ impl Default for ProducerOptions {
             timeout: Duration::from_secs(10),
             remember: REMEMBER,
             spool: None,
+            known: None,
+            hooks: None,
         }
     }
 }

@@ -78,6 +78,9 @@ impl Producer {
     /// # Cancel safety
     /// Dropping the future leaves the outcome of one call unknown; those before it were acknowledged.
     pub async fn add(&self, tasks: Vec<Prepared>) -> Result<Added, EnqueueError> {
+        if let Some(hooks) = &self.inner.options.hooks {
+            super::ask(hooks, &tasks, &self.inner.options.limits).await?;
+        }
         let mut added = Added::default();
         for (queue, tasks) in calls(tasks) {
             let count = tasks.len();

@@ -76,10 +76,16 @@ impl Pump {
         };
         let kind_of = |envelope: &Envelope| setup.kinds.get(&envelope.task).cloned();
         match admit(frame, &admission, kind_of) {
-            Admitted::Job(job, kind) => {
+            Admitted::Job(mut job, kind) => {
                 if let Some(refused) = too_late(&job, &kind.policy, now) {
                     return self.refuse(tag, refused);
                 }
+                if job.envelope.sensitive.is_empty() && !kind.sensitive.is_empty() {
+                    // Its enqueuer did not know; from here on it is known wherever the task goes.
+                    let paths = kind.sensitive.iter();
+                    job.envelope.sensitive = paths.map(|path| (*path).to_owned()).collect();
+                }
+                setup.received(&job);
                 let line = if job.header.is_suspect() {
                     &mut self.suspects
                 } else {
@@ -109,10 +115,13 @@ impl Pump {
         for line in [&mut self.waiting, &mut self.suspects] {
             for ready in std::mem::take(line) {
                 let (tag, header) = (ready.tag, ready.job.header);
+                let task = ready.job.envelope.task.clone();
                 if self.revoked.of(&header, &ready.job.envelope).is_none() {
                     line.push_back(ready);
                 } else if self.line.table.finish(tag) {
                     let outcome = crate::execution::cancelled(&header);
+                    let attempt = header.attempts.saturating_add(1);
+                    self.setup.refused(header.id, Some(task), attempt, &outcome);
                     self.line.table.settle(tag, outcome);
                 }
             }

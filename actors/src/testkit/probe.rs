@@ -213,6 +213,7 @@ impl Observer for Probe {
             TaskEvent::Ended {
                 context, outcome, ..
             } => (context, Some(end_of(outcome))),
+            TaskEvent::Received { .. } | TaskEvent::Refused { .. } => return,
         };
         let mut events = lock(&self.inner.events);
         if events.len() < KEPT {

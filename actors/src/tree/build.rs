@@ -181,7 +181,9 @@ impl Builder {
         let waker = ChildSpec::new(&Slot::<Waker>::new("waker"), recipe)
             .shutdown(quick)
             .pings(None);
-        services.child(self.own(waker))
+        let services = services.child(self.own(waker));
+        let further = self.parts.services.iter().cloned();
+        further.fold(services, SupervisorSpec::child)
     }
 
     fn watchdog(&self, lanes: &[LaneRefs]) -> WatchdogSetup {

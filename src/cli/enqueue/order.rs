@@ -68,6 +68,8 @@ pub(super) struct Desk<'a> {
     pub(super) producer: &'a Producer,
     /// Whether somebody will wait for the ends of the tasks.
     pub(super) waited_for: bool,
+    /// Whether tasks that are not known here are refused.
+    pub(super) strict: bool,
     kinds: HashMap<String, Kind>,
 }
 
@@ -83,6 +85,7 @@ impl<'a> Desk<'a> {
             registry,
             producer,
             waited_for,
+            strict: false,
             kinds: HashMap::new(),
         }
     }
@@ -109,6 +112,7 @@ impl<'a> Desk<'a> {
             when: order.when,
             priority: order.priority,
             want_outcome: self.waited_for,
+            sensitive: self.sensitive(&kind.name),
             ..EnqueueOptions::default()
         };
         order.asks.apply(&mut options, SystemClock.now())?;
@@ -131,13 +135,27 @@ impl<'a> Desk<'a> {
             return Ok(kind.clone());
         }
         let name = TaskName::new(name).map_err(|error| error.to_string())?;
-        let queue = self.registry.queue_of(&name).unwrap_or(DEFAULT_QUEUE);
+        let known = self.registry.queue_of(&name);
+        if known.is_none() && self.strict {
+            let nearest = self.registry.nearest(&name);
+            let unknown = EnqueueError::Unknown {
+                task: name,
+                nearest,
+            };
+            return Err(format!("{unknown} (--any-task takes it all the same)"));
+        }
+        let queue = known.unwrap_or(DEFAULT_QUEUE);
         let kind = Kind { name, queue };
         if self.kinds.len() >= MAX_KINDS {
             self.kinds.clear();
         }
         self.kinds.insert(kind.name.to_string(), kind.clone());
         Ok(kind)
+    }
+
+    fn sensitive(&self, task: &TaskName) -> Vec<String> {
+        let paths = self.registry.sensitive(task).iter();
+        paths.map(|path| (*path).to_owned()).collect()
     }
 
     fn queue(&self, name: &str) -> Result<QueueName, String> {
@@ -239,6 +257,10 @@ mod tests {
     }
 
     fn pack(order: Order) -> Result<String, String> {
+        pack_at(order, false)
+    }
+
+    fn pack_at(order: Order, strict: bool) -> Result<String, String> {
         let sources = Sources::empty(NonZeroUsize::MIN);
         let config = load(&sources).into_result().unwrap();
         let app = demo_tasks::add(App::new());
@@ -250,6 +272,7 @@ mod tests {
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&clock) as Arc<_>));
         let producer = Producer::new(broker, clock, options);
         let mut desk = Desk::new(&config, app.registry(), &producer, false);
+        desk.strict = strict;
         let parcel = desk.pack(order)?;
         Ok(parcel.prepared.handle.queue.to_string())
     }
@@ -264,6 +287,18 @@ mod tests {
         chosen.queue = Some("kyc".to_owned());
         let error = pack(chosen).unwrap_err();
         assert_eq!(error, "there is no queue \"kyc\"; did you mean `kyb`?");
+    }
+
+    #[test]
+    fn a_strict_desk_takes_what_it_knows() {
+        assert_eq!(pack_at(order("demo.fail", None), true).unwrap(), "default");
+        let error = pack_at(order("demo.fial", None), true).unwrap_err();
+        assert!(
+            error.starts_with(
+                "`demo.fial` is not a task of this program; did you mean `demo.fail`?"
+            ),
+            "{error}"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::TaskId;
 use celeriac_actors::ports::DeadLetter;
 use celeriac_actors::progress::Progress;
+use celeriac_actors::redact;
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Timestamp, millis};
 use serde_json::{Map, Value, json};
@@ -105,7 +106,9 @@ fn envelope(document: &mut Value, job: &Job, limits: &FrameLimits) {
         json!(overrides.retry_until.map(|at| at.to_string())),
     );
     set("result_ttl_ms", json!(overrides.result_ttl_ms));
-    set("args", values::show(job.args(), limits));
+    let mut args = values::show(job.args(), limits);
+    redact::value(&mut args, &envelope.sensitive);
+    set("args", args);
     set("failures", envelope.history.iter().map(failure).collect());
     fields.retain(|_, value| !value.is_null());
     if let Value::Object(document) = document {

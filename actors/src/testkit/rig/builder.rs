@@ -188,6 +188,7 @@ impl RigBuilder {
             observer: None,
         };
         let parts = TreeParts {
+            services: Vec::new(),
             broker: faults.clone(),
             store: Some(store),
             registry: self.registry,
