@@ -87,6 +87,32 @@ impl App {
         self.note(registered)
     }
 
+    /// Adds a synchronous function that runs a kind of task, on a thread of the blocking pool unless its policy says
+    /// `isolated`. It should look at [`is_cancelled`](celeriac_actors::context::AttemptContext::is_cancelled) and
+    /// [`is_past_soft_limit`](celeriac_actors::context::AttemptContext::is_past_soft_limit): nothing else can stop it on
+    /// a thread.
+    ///
+    /// ```
+    /// use celeriac::{App, Attempt};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Sum(Vec<u64>);
+    /// celeriac::task!(Sum as "math.sum" -> u64);
+    ///
+    /// let app = App::new().blocking_task(|sum: Attempt<Sum>| Ok(sum.args.0.iter().sum()));
+    /// assert!(app.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn blocking_task<T, F>(mut self, function: F) -> Self
+    where
+        T: Task,
+        F: Fn(Attempt<T>) -> Result<T::Output, TaskError> + Clone + Send + Sync + 'static,
+    {
+        let registered = self.registry.blocking_function(function);
+        self.note(registered)
+    }
+
     /// Adds a task actor: `factory` builds it, again after each crash; `define` says which tasks it handles.
     ///
     /// The factory is a `fn() -> A` or a `fn(Boot) -> A`, and may return a `Result`, be async, or both.
@@ -146,8 +172,12 @@ impl App {
         }
     }
 
-    /// Takes it apart for the runtime.
-    pub(crate) fn into_parts(self) -> Result<(Registry, AppState, DeadLettersHook), AppError> {
+    /// Takes it apart for the runtime. `isolation` says whether there are child processes to isolate attempts in.
+    pub(crate) fn into_parts(
+        mut self,
+        isolation: bool,
+    ) -> Result<(Registry, AppState, DeadLettersHook), AppError> {
+        self.mistakes.extend(self.registry.mode_mistakes(isolation));
         self.check()?;
         Ok((self.registry, self.state, self.dead_letters))
     }

@@ -52,6 +52,11 @@ pub struct RuntimeOptions {
     pub results: ResultLimits,
     /// How many threads blocking work has.
     pub blocking_threads: usize,
+    /// How many of them are replaced when they hang beyond the hard limit of their work, before the process asks to be
+    /// recycled. Default as many as there are.
+    pub max_stuck_threads: usize,
+    /// How long what runs may go on in a process that asks to be recycled. Default 25 s.
+    pub recycle_grace: Duration,
     /// Where it logs.
     pub log: Logger,
     /// Where time comes from.
@@ -99,6 +104,8 @@ impl RuntimeOptions {
             limits: FrameLimits::default(),
             results: ResultLimits::default(),
             blocking_threads: 4 * cores,
+            max_stuck_threads: 4 * cores,
+            recycle_grace: Duration::from_secs(25),
             log: Logger::root(Discard, o!()),
             clock: Arc::new(SystemClock),
             spool: None,
@@ -226,7 +233,7 @@ impl Runtime {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
-        let (registry, state, dead_letters) = app.into_parts()?;
+        let (registry, state, dead_letters) = app.into_parts(false)?;
         let producer_options = ProducerOptions {
             routes: options.routes.clone(),
             limits: options.limits,
@@ -241,12 +248,13 @@ impl Runtime {
         let worker = Arc::new(WorkerContext {
             worker: options.worker.clone(),
             state,
-            blocking: BlockingPool::new(options.blocking_threads),
+            blocking: BlockingPool::replacing(options.blocking_threads, options.max_stuck_threads),
             log: options.log.new(o!("worker" => options.worker.to_string())),
             clock: Arc::clone(&options.clock),
             producer: producer.clone(),
             limits: options.limits,
             results: options.results,
+            isolation: None,
         });
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
@@ -272,6 +280,7 @@ impl Runtime {
         let (exit, exit_in) = watch::channel(None);
         let stage = Stage {
             options: options.tree.clone(),
+            recycle_grace: options.recycle_grace,
             parts,
             orders: orders_in,
             exit,
@@ -370,6 +379,7 @@ impl Runtime {
 /// What the runtime's thread works with.
 struct Stage {
     options: TreeOptions,
+    recycle_grace: Duration,
     parts: TreeParts,
     orders: mpsc::Receiver<Order>,
     exit: watch::Sender<Option<Exit>>,
@@ -379,6 +389,7 @@ impl Stage {
     fn run(self, started: &std::sync::mpsc::SyncSender<Arc<Tree>>) {
         let Self {
             options,
+            recycle_grace,
             parts,
             mut orders,
             exit,
@@ -392,6 +403,8 @@ impl Stage {
                 order = orders.recv() => obey(order, &tree).await,
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
+                    // Its own half of the lanes may serve yet: what runs there ends as in any other stop.
+                    let _in_time = tokio::time::timeout(recycle_grace, tree.drain()).await;
                     tree.give_back(GIVE_BACK).await;
                     tree.stop().await;
                     Exit::Recycle

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::ids::TaskName;
+use crate::mode::Mode;
 use crate::time::Timestamp;
 
 /// The stored record of a task, without its arguments.
@@ -65,6 +66,9 @@ pub struct Overrides {
     /// How long its result is kept, in milliseconds; 0 keeps none.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub result_ttl_ms: Option<u64>,
+    /// Where its code runs.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
 impl Overrides {

@@ -7,6 +7,7 @@ use rand::Rng;
 
 use crate::backoff::Backoff;
 use crate::envelope::Overrides;
+use crate::mode::Mode;
 
 /// How a kind of task is run. Every value can be overridden per task at its enqueueing, and per kind by configuration.
 ///
@@ -23,6 +24,7 @@ pub struct Policy {
     soft_limit: Duration,
     hard_limit: Duration,
     result_ttl: Option<Duration>,
+    mode: Option<Mode>,
     permanent: Vec<ErrorTest>,
 }
 
@@ -50,6 +52,7 @@ impl Default for Policy {
             soft_limit: minutes(25),
             hard_limit: minutes(30),
             result_ttl: None,
+            mode: None,
             permanent: Vec::new(),
         }
     }
@@ -109,6 +112,20 @@ impl Policy {
         self
     }
 
+    /// Sets where attempts run. Unset, a synchronous function runs [`Mode::Blocking`] and everything else
+    /// [`Mode::Inline`]. What a kind of task cannot do is refused when the program starts.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Returns where attempts run, if it was said.
+    #[must_use]
+    pub const fn asked_mode(&self) -> Option<Mode> {
+        self.mode
+    }
+
     /// Says that an attempt that failed with (or because of) an `E` is not worth repeating.
     ///
     /// The error and its chain of sources are looked at. An error that went through `anyhow` is found by its sources only.
@@ -136,6 +153,7 @@ impl Policy {
                 .result_ttl_ms
                 .map(Duration::from_millis)
                 .or(self.result_ttl),
+            mode: overrides.mode.or(self.mode),
         }
     }
 
@@ -189,6 +207,8 @@ pub struct Limits {
     pub hard: Duration,
     /// How long its result is kept, if it says so.
     pub result_ttl: Option<Duration>,
+    /// Where its code runs, if it or its policy says so.
+    pub mode: Option<Mode>,
 }
 
 #[cfg(test)]

@@ -312,7 +312,7 @@ impl Pump {
         let now = (worker, Instant::now());
         let context = AttemptContext::new(key, *job, self.setup.queue.clone(), limits, now);
         let body: LocalBoxFuture<'static, AttemptEnd> = match gate {
-            None => kind.runner.start(context.clone()),
+            None => kind.start(context.clone(), false),
             Some(gate) => {
                 context.enter_gate(gate);
                 self.marked(tag, context.clone(), Arc::clone(&kind))
@@ -333,7 +333,7 @@ impl Pump {
         let (link, place) = (self.setup.link.clone(), self.line.table.place(tag));
         Box::pin(async move {
             match link.insist(|| link.broker.mark_started(&place)).await {
-                Ok(true) => kind.runner.start(context).await,
+                Ok(true) => kind.start(context, true).await,
                 Ok(false) | Err(BrokerError::Gone) => AttemptEnd::Lost,
                 Err(_) => AttemptEnd::Unavailable,
             }

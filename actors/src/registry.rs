@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::attempt::Attempt;
 use crate::frame::{FrameError, FrameLimits};
 use crate::ids::{NameError, TaskName};
+use crate::mode::Mode;
 use crate::policy::Policy;
-use crate::runner::{FunctionRunner, Runner};
+use crate::runner::{BlockingRunner, FunctionRunner, Runner, actor_can};
 use crate::task::{Task, TaskError};
 use crate::workshop::{Runners, TaskActor, TaskActorKind};
 
@@ -61,6 +62,16 @@ pub enum RegisterError {
     /// Two task actors have the same name.
     #[error("two task actors are called `{0}`; give one of them a name of its own")]
     DuplicateActor(String),
+    /// A kind of task is to run where it cannot.
+    #[error("`{task}` cannot run in mode `{mode}`: {why}")]
+    Mode {
+        /// The kind.
+        task: TaskName,
+        /// Where it is to run.
+        mode: Mode,
+        /// Why it cannot.
+        why: &'static str,
+    },
 }
 
 impl Registry {
@@ -75,6 +86,18 @@ impl Registry {
         R: Future<Output = Result<T::Output, TaskError>> + 'static,
     {
         self.add::<T>(Some(Arc::new(FunctionRunner::new(function))))
+    }
+
+    /// Registers a synchronous function for a kind of task: it runs where its thread may be blocked.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the name cannot be used or is taken.
+    pub fn blocking_function<T, F>(&mut self, function: F) -> Result<(), RegisterError>
+    where
+        T: Task,
+        F: Fn(Attempt<T>) -> Result<T::Output, TaskError> + Clone + Send + Sync + 'static,
+    {
+        self.add::<T>(Some(Arc::new(BlockingRunner::new(function))))
     }
 
     /// Registers a task actor with the kinds of tasks it handles.
@@ -129,6 +152,46 @@ impl Registry {
             Some((name.clone(), Arc::new(kind)))
         };
         self.entries.iter().filter_map(kind).collect()
+    }
+
+    /// Returns every kind of task whose policy asks for what it cannot do. `isolation` says whether the program has
+    /// processes to isolate attempts in.
+    #[must_use]
+    pub fn mode_mistakes(&self, isolation: bool) -> Vec<RegisterError> {
+        let asked = self
+            .entries
+            .iter()
+            .filter_map(|(task, entry)| Some((task, entry.policy.asked_mode()?)));
+        asked
+            .filter_map(|(task, mode)| self.check_mode(task, mode, isolation).err())
+            .collect()
+    }
+
+    /// Tells whether a kind of task can run in a mode; one that is not known here may.
+    ///
+    /// # Errors
+    /// [`RegisterError::Mode`] with why not.
+    pub fn check_mode(
+        &self,
+        task: &TaskName,
+        mode: Mode,
+        isolation: bool,
+    ) -> Result<(), RegisterError> {
+        let Some(entry) = self.entries.get(task) else {
+            return Ok(());
+        };
+        let runner = entry.runner.as_ref();
+        let can = runner.map_or_else(|| actor_can(mode), |runner| runner.can(mode));
+        let why = match mode {
+            _ if can && (isolation || mode != Mode::Isolated) => return Ok(()),
+            Mode::Inline => "a synchronous function would block its lane's thread",
+            Mode::Blocking => "a task actor lives on its lane's thread",
+            Mode::Isolated => {
+                "the program offers no child processes; call `celeriac::isolation::enter` at the top of its `main`"
+            }
+        };
+        let task = task.clone();
+        Err(RegisterError::Mode { task, mode, why })
     }
 
     /// Changes the policy of a kind of task; returns whether there is such a kind.

@@ -23,7 +23,7 @@ use super::demo_tasks;
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use crate::app::App;
-use crate::config::{Config, StoreTarget, TaskOverride};
+use crate::config::{Config, Recycle, StoreTarget, TaskOverride};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
 
@@ -82,7 +82,33 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
     let ended = daemon(args, &session, app, &log);
     // A reader that has stalled costs the last lines, not the exit.
     let _all_written = guard.finish(telemetry::FLUSH_LIMIT);
-    ended
+    match (ended, session.config.recycle) {
+        (Ok(Exit::Recycle), Recycle::Exec) => Err(start_afresh()),
+        (ended, _) => ended,
+    }
+}
+
+/// Becomes a fresh process of the same program with the same arguments; returns only when that fails.
+fn start_afresh() -> Failure {
+    use std::os::unix::process::CommandExt as _;
+
+    // On Linux the running program is found even when its file was replaced or removed.
+    let own = std::path::Path::new("/proc/self/exe");
+    let program = if own.exists() {
+        own.to_owned()
+    } else {
+        std::env::current_exe().unwrap_or_else(|_| own.to_owned())
+    };
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
+    Failure::new(
+        Exit::Recycle,
+        anyhow::Error::from(error).context("cannot start afresh"),
+    )
 }
 
 /// Has the kernel kill this process when its parent is gone.
@@ -114,6 +140,8 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         max_size: config.results.max_size,
     };
     options.blocking_threads = config.blocking_threads;
+    options.max_stuck_threads = config.max_stuck_threads;
+    options.recycle_grace = config.grace;
     options.log = log.clone();
     options.spool = session.spool(&broker)?;
     if let Err(error) = make_data_directory(config) {
@@ -334,6 +362,9 @@ fn adjusted(mut policy: Policy, over: &TaskOverride) -> Policy {
     }
     if let Some(limit) = over.hard_limit {
         policy = policy.hard_limit(limit);
+    }
+    if let Some(mode) = over.mode {
+        policy = policy.mode(mode);
     }
     policy.with_backoff(|mut backoff| {
         if let Some(base) = over.backoff_base {

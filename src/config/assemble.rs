@@ -8,8 +8,8 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::route;
 
 use super::checked::{
-    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, RedisConfig,
-    ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, Recycle,
+    RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
@@ -43,6 +43,11 @@ pub(super) fn build(settings: &Settings) -> Config {
         max_frame: size("max_frame"),
         max_args: size("max_args"),
         max_stuck_lanes: size("max_stuck_lanes"),
+        max_stuck_threads: size("max_stuck_threads"),
+        recycle: match settings.choice("recycle") {
+            "exec" => Recycle::Exec,
+            _ => Recycle::Exit,
+        },
         spool: Some(settings.path("spool")).filter(|path| !path.as_os_str().is_empty()),
         spool_max: settings.count("spool_max"),
         routes,
@@ -129,6 +134,9 @@ fn task(settings: &Settings, name: &str) -> TaskOverride {
         max_attempts: settings.count_of("tasks.*.max_attempts", name).map(small),
         soft_limit: settings.span_of("tasks.*.soft_limit", name),
         hard_limit: settings.span_of("tasks.*.hard_limit", name),
+        mode: settings
+            .choice_of("tasks.*.mode", name)
+            .and_then(|word| word.parse().ok()),
         backoff_base: settings.span_of("tasks.*.backoff_base", name),
         backoff_ceiling: settings.span_of("tasks.*.backoff_ceiling", name),
         backoff_jitter: settings.share_of("tasks.*.backoff_jitter", name),

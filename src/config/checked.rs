@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac_actors::ids::{QueueName, TaskName};
+use celeriac_actors::mode::Mode;
 use celeriac_actors::route::{self, Route};
 
 use super::keys::queue_name_fault;
@@ -21,6 +22,15 @@ pub enum Environment {
     Development,
     /// For real.
     Production,
+}
+
+/// What a process does that wants to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recycle {
+    /// It ends with 75.
+    Exit,
+    /// It starts afresh in its own place.
+    Exec,
 }
 
 /// What an acknowledged task of the embedded broker survives.
@@ -85,6 +95,10 @@ pub struct Config {
     pub max_args: usize,
     /// How many blocked threads are replaced, per arbiter, before the process asks to be recycled.
     pub max_stuck_lanes: usize,
+    /// How many threads that hang in blocking work are replaced before the process asks to be recycled.
+    pub max_stuck_threads: usize,
+    /// What the process does that asks to be recycled.
+    pub recycle: Recycle,
     /// The file that takes tasks while the broker is away, if there is one.
     pub spool: Option<PathBuf>,
     /// How many bytes may wait there.
@@ -127,6 +141,8 @@ pub struct TaskOverride {
     pub soft_limit: Option<Duration>,
     /// When a running attempt is ended.
     pub hard_limit: Option<Duration>,
+    /// Where attempts run.
+    pub mode: Option<Mode>,
     /// The wait before the second attempt.
     pub backoff_base: Option<Duration>,
     /// The longest wait before an attempt.

@@ -184,6 +184,21 @@ pub(super) static TABLE: &[Key] = &[
         "How many blocked threads are replaced by fresh ones, per arbiter, before the process asks to be recycled.",
     ),
     row(
+        "max_stuck_threads",
+        Kind::Count(0, 4_096),
+        Derived("4 x cores", |f| (4 * f.cores).to_string()),
+        "16",
+        "How many threads that hang in blocking work beyond its hard limit are replaced by fresh ones before the process \
+         asks to be recycled.",
+    ),
+    plain(
+        "recycle",
+        Kind::Choice(&["exit", "exec"]),
+        "exit",
+        "What a process does that wants to be recycled, once it has given back what runs: `exit` ends with 75 for a \
+         service manager that starts it again, `exec` starts afresh in its own place.",
+    ),
+    row(
         "spool",
         Kind::Path,
         Unset("none: an enqueue fails while the broker is away"),
@@ -362,6 +377,14 @@ pub(super) static TABLE: &[Key] = &[
         Unset("as the task says"),
         "30m",
         "When a running attempt is ended.",
+    ),
+    row(
+        "tasks.*.mode",
+        Kind::Choice(&["inline", "blocking", "isolated"]),
+        Unset("as the task says"),
+        "isolated",
+        "Where attempts run: `inline` on their lane's thread, `blocking` on a thread that may be blocked, `isolated` in a \
+         child process.",
     ),
     row(
         "tasks.*.backoff_base",

@@ -20,6 +20,7 @@ mod faults;
 mod giving_up;
 mod golden;
 mod life_cycle;
+mod recycling;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]

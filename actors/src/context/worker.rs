@@ -10,6 +10,7 @@ use crate::blocking::BlockingPool;
 use crate::frame::FrameLimits;
 use crate::ids::WorkerId;
 use crate::policy::ResultLimits;
+use crate::ports::Isolation;
 use crate::producer::Producer;
 use crate::time::Clock;
 
@@ -32,6 +33,8 @@ pub struct WorkerContext {
     pub limits: FrameLimits,
     /// The bounds of results.
     pub results: ResultLimits,
+    /// Runs attempts in processes of their own, where the program offers that.
+    pub isolation: Option<Arc<dyn Isolation>>,
 }
 
 /// Values shared by all tasks of a program, one per type.
