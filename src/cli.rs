@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::app::App;
+use crate::isolation::Newborn;
 
 pub use self::exit::Exit;
 
@@ -132,6 +133,12 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    if let Some(newborn) = Newborn::of_this_process() {
+        return newborn.live(|demo| {
+            let app = define(App::new());
+            if demo { demo_tasks::add(app) } else { app }
+        });
+    }
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let wants_json = wants_json(&arguments);
     let program = completions::program(arguments.first().map(OsString::as_os_str));

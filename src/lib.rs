@@ -65,6 +65,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "runtime")]
+pub mod isolation;
 #[cfg(feature = "client")]
 pub mod late;
 #[cfg(feature = "redis")]
@@ -87,7 +89,7 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, child, context, events, failure, frame, ids, intensity, permits, policy, ports,
+    attempt, child, context, events, failure, frame, ids, intensity, mode, permits, policy, ports,
     producer, reference, revival, route, state, supervisor, task, time, tree, workshop,
 };
 pub use celeriac_actors::{

@@ -16,7 +16,7 @@ use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::policy::ResultLimits;
-use celeriac_actors::ports::{Broker, DeadLetters, Spool, WorkerRecord};
+use celeriac_actors::ports::{Broker, ChildStatus, DeadLetters, Isolation, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
 use celeriac_actors::route::Route;
 use celeriac_actors::time::{Clock, Timestamp};
@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use crate::app::{App, AppError};
 use crate::client::Client;
 use crate::clock::SystemClock;
+use crate::isolation::{self, IsolationOptions};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
 /// How long the tree may take to give everything back once the grace period is over.
@@ -65,6 +66,8 @@ pub struct RuntimeOptions {
     pub spool: Option<Arc<dyn Spool>>,
     /// Who is told what happens to tasks.
     pub observer: Option<Arc<dyn Observer>>,
+    /// How attempts are isolated, in a program that offers it (see [`isolation::enter`](crate::isolation::enter)).
+    pub isolation: IsolationOptions,
 }
 
 impl RuntimeOptions {
@@ -110,7 +113,20 @@ impl RuntimeOptions {
             clock: Arc::new(SystemClock),
             spool: None,
             observer: None,
+            isolation: IsolationOptions::default(),
         }
+    }
+}
+
+impl RuntimeOptions {
+    fn producer(&self) -> Producer {
+        let options = ProducerOptions {
+            routes: self.routes.clone(),
+            limits: self.limits,
+            spool: self.spool.clone(),
+            ..ProducerOptions::default()
+        };
+        Producer::new(Arc::clone(&self.broker), Arc::clone(&self.clock), options)
     }
 }
 
@@ -196,6 +212,12 @@ pub struct WorkerDetail {
     pub tree: TreeNode,
     /// What runs.
     pub lanes: Vec<LaneActivity>,
+    /// The child processes that isolated attempts run in.
+    #[serde(default)]
+    pub children: Vec<ChildStatus>,
+    /// How many threads hang in blocking work beyond its hard limit.
+    #[serde(default)]
+    pub stuck_threads: usize,
     /// How long the broker has been away, in milliseconds, and what it said.
     pub broker_away: Option<(u64, String)>,
     /// How long the store has been away, in milliseconds, and what it said.
@@ -233,18 +255,9 @@ impl Runtime {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
-        let (registry, state, dead_letters) = app.into_parts(false)?;
-        let producer_options = ProducerOptions {
-            routes: options.routes.clone(),
-            limits: options.limits,
-            spool: options.spool.clone(),
-            ..ProducerOptions::default()
-        };
-        let producer = Producer::new(
-            Arc::clone(&options.broker),
-            Arc::clone(&options.clock),
-            producer_options,
-        );
+        let (registry, state, dead_letters) = app.into_parts(isolation::is_entered())?;
+        let isolation = isolation::open(&options, &registry)?;
+        let producer = options.producer();
         let worker = Arc::new(WorkerContext {
             worker: options.worker.clone(),
             state,
@@ -254,7 +267,7 @@ impl Runtime {
             producer: producer.clone(),
             limits: options.limits,
             results: options.results,
-            isolation: None,
+            isolation: isolation.clone(),
         });
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
@@ -266,7 +279,7 @@ impl Runtime {
                 .map(|store| dead_letters.before(store)),
             registry,
             observer: options.observer.clone(),
-            describe: Some(describe(&options, &seen, &quiet)),
+            describe: Some(describe(&options, &seen, &quiet, worker.clone())),
             environment: Environment {
                 log: worker.log.clone(),
                 clock: Arc::clone(&options.clock),
@@ -281,6 +294,7 @@ impl Runtime {
         let stage = Stage {
             options: options.tree.clone(),
             recycle_grace: options.recycle_grace,
+            isolation,
             parts,
             orders: orders_in,
             exit,
@@ -380,6 +394,7 @@ impl Runtime {
 struct Stage {
     options: TreeOptions,
     recycle_grace: Duration,
+    isolation: Option<Arc<dyn Isolation>>,
     parts: TreeParts,
     orders: mpsc::Receiver<Order>,
     exit: watch::Sender<Option<Exit>>,
@@ -390,6 +405,7 @@ impl Stage {
         let Self {
             options,
             recycle_grace,
+            isolation,
             parts,
             mut orders,
             exit,
@@ -399,7 +415,7 @@ impl Stage {
             if started.send(Arc::clone(&tree)).is_err() {
                 return Exit::Stopped;
             }
-            tokio::select! {
+            let ended = tokio::select! {
                 order = orders.recv() => obey(order, &tree).await,
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
@@ -409,7 +425,11 @@ impl Stage {
                     tree.stop().await;
                     Exit::Recycle
                 }
+            };
+            if let Some(isolation) = isolation {
+                isolation.close().await;
             }
+            ended
         });
         exit.send_replace(Some(ended));
     }
@@ -437,6 +457,7 @@ fn describe(
     options: &RuntimeOptions,
     tree: &Arc<OnceLock<Arc<Tree>>>,
     quiet: &Arc<watch::Sender<bool>>,
+    worker: Arc<WorkerContext>,
 ) -> Describe {
     let record = WorkerRecord {
         worker: options.worker.clone(),
@@ -467,6 +488,12 @@ fn describe(
         let detail = WorkerDetail {
             tree: tree.inspect(),
             lanes: tree.activity(),
+            children: worker
+                .isolation
+                .as_ref()
+                .map(|isolation| isolation.children())
+                .unwrap_or_default(),
+            stuck_threads: worker.blocking.stuck(),
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
         };

@@ -79,7 +79,6 @@ impl IsolatedAttempt {
     }
 
     /// Returns a logger with its identity.
-    #[must_use]
     pub fn log(&self) -> Logger {
         self.0.log()
     }

@@ -167,6 +167,12 @@ impl Registry {
             .collect()
     }
 
+    /// Returns where a kind of task runs by its policy; `None` when it is not known or its policy does not say.
+    #[must_use]
+    pub fn mode_of(&self, task: &TaskName) -> Option<Mode> {
+        self.entries.get(task)?.policy.asked_mode()
+    }
+
     /// Tells whether a kind of task can run in a mode; one that is not known here may.
     ///
     /// # Errors

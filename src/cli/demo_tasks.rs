@@ -4,6 +4,7 @@
 //! program of one's own would do it. Their backoff is short, so that whoever plays with them does not wait.
 
 mod checksum;
+mod rough;
 
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ pub(crate) fn add(app: App) -> App {
         .task(panic)
         .task(abort)
         .task(checksum::run)
+        .task(rough::overflow)
+        .task(rough::hog)
+        .task(rough::deadlock)
+        .task(rough::quit)
+        .task(rough::print)
 }
 
 /// Five attempts within about a second.
@@ -188,7 +194,9 @@ impl Task for Abort {
     type Output = ();
 }
 
+#[expect(clippy::print_stderr, reason = "its last words are evidence")]
 async fn abort(_: Attempt<Abort>) -> Result<(), TaskError> {
+    eprintln!("aborting as asked");
     std::process::abort();
 }
 
@@ -202,7 +210,8 @@ macro_rules! takes_anything {
         })+
     };
 }
-takes_anything!(Panic, Abort);
+use rough::{Deadlock, Hog, Overflow};
+takes_anything!(Panic, Abort, Overflow, Hog, Deadlock);
 
 #[cfg(test)]
 mod tests {
@@ -215,7 +224,8 @@ mod tests {
         let mut names: Vec<String> = app.registry().names().map(ToString::to_string).collect();
         names.sort();
         let expected = [
-            "abort", "block", "checksum", "echo", "fail", "flaky", "panic", "sleep", "spin",
+            "abort", "block", "checksum", "deadlock", "echo", "exit", "fail", "flaky", "hog",
+            "overflow", "panic", "print", "sleep", "spin",
         ];
         assert_eq!(names, expected.map(|name| format!("demo.{name}")));
     }

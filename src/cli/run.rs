@@ -24,6 +24,7 @@ use super::exit::{Exit, Failure};
 use super::session::Session;
 use crate::app::App;
 use crate::config::{Config, Recycle, StoreTarget, TaskOverride};
+use crate::isolation::{IsolationOptions, own_program};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
 
@@ -92,12 +93,9 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
 fn start_afresh() -> Failure {
     use std::os::unix::process::CommandExt as _;
 
-    // On Linux the running program is found even when its file was replaced or removed.
-    let own = std::path::Path::new("/proc/self/exe");
-    let program = if own.exists() {
-        own.to_owned()
-    } else {
-        std::env::current_exe().unwrap_or_else(|_| own.to_owned())
+    let program = match own_program() {
+        Ok(program) => program,
+        Err(error) => return Failure::new(Exit::Recycle, error),
     };
     let mut arguments = std::env::args_os();
     let mut command = std::process::Command::new(program);
@@ -142,6 +140,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     options.blocking_threads = config.blocking_threads;
     options.max_stuck_threads = config.max_stuck_threads;
     options.recycle_grace = config.grace;
+    options.isolation = isolation_options(config, args.demo);
     options.log = log.clone();
     options.spool = session.spool(&broker)?;
     if let Err(error) = make_data_directory(config) {
@@ -349,6 +348,18 @@ pub(crate) fn tree_options(config: &Config) -> TreeOptions {
             .with_jitter(supervision.backoff_jitter),
         stable_after: supervision.stable_after,
         ..TreeOptions::new([])
+    }
+}
+
+fn isolation_options(config: &Config, demo: bool) -> IsolationOptions {
+    let isolation = &config.isolation;
+    IsolationOptions {
+        children: isolation.children,
+        max_tasks_per_child: isolation.max_tasks_per_child,
+        max_memory_per_child: isolation.max_memory_per_child,
+        memory_limit: isolation.memory_limit,
+        nice: isolation.nice,
+        demo,
     }
 }
 

@@ -99,6 +99,8 @@ impl Worker {
             "broker_away": away(detail.and_then(|d| d.broker_away.as_ref())),
             "store_away": away(detail.and_then(|d| d.store_away.as_ref())),
             "lanes": detail.map(|d| &d.lanes),
+            "children": detail.map(|d| &d.children),
+            "stuck_threads": detail.map(|d| d.stuck_threads),
         })
     }
 }

@@ -8,8 +8,8 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::route;
 
 use super::checked::{
-    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, Recycle,
-    RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+    Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
+    Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
@@ -80,6 +80,7 @@ pub(super) fn build(settings: &Settings) -> Config {
             },
             migrate_at_start: settings.switch("store.migrate_at_start"),
         },
+        isolation: isolation(settings),
         supervision: supervision(settings),
         log: log(settings),
         data_dir,
@@ -140,6 +141,16 @@ fn task(settings: &Settings, name: &str) -> TaskOverride {
         backoff_base: settings.span_of("tasks.*.backoff_base", name),
         backoff_ceiling: settings.span_of("tasks.*.backoff_ceiling", name),
         backoff_jitter: settings.share_of("tasks.*.backoff_jitter", name),
+    }
+}
+
+fn isolation(settings: &Settings) -> IsolationConfig {
+    IsolationConfig {
+        children: small(settings.count("isolation.children")),
+        max_tasks_per_child: settings.count_of("isolation.max_tasks_per_child", None),
+        max_memory_per_child: settings.count_of("isolation.max_memory_per_child", None),
+        memory_limit: settings.count_of("isolation.memory_limit", None),
+        nice: small(settings.count("isolation.nice")),
     }
 }
 

@@ -117,6 +117,8 @@ pub struct Config {
     pub results: ResultsConfig,
     /// Dead letters, snapshots and the audit.
     pub store: StoreConfig,
+    /// Child processes.
+    pub isolation: IsolationConfig,
     /// Restarts of our own actors.
     pub supervision: SupervisionConfig,
     /// Log lines.
@@ -185,6 +187,21 @@ pub struct StoreConfig {
     pub target: StoreTarget,
     /// Whether `run` brings the schema up to date.
     pub migrate_at_start: bool,
+}
+
+/// Child processes of isolated attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsolationConfig {
+    /// How many there are.
+    pub children: usize,
+    /// How many attempts one runs.
+    pub max_tasks_per_child: Option<u64>,
+    /// How much memory one may have after an attempt, in bytes.
+    pub max_memory_per_child: Option<u64>,
+    /// How much address space one may have, in bytes.
+    pub memory_limit: Option<u64>,
+    /// By how much their priority is lower.
+    pub nice: u8,
 }
 
 /// Restarts of our own actors.

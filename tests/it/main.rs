@@ -19,6 +19,7 @@ mod examples;
 mod faults;
 mod giving_up;
 mod golden;
+mod isolation;
 mod life_cycle;
 mod recycling;
 #[cfg(feature = "redis")]
