@@ -14,6 +14,8 @@ use celeriac_actors::registry::{RegisterError, Registry};
 use celeriac_actors::task::{Task, TaskError};
 use celeriac_actors::workshop::{Factory, TaskActor};
 
+use crate::command::Command;
+
 /// What a program brings to the runtime. Mistakes in it are collected and reported together, before anything starts.
 ///
 /// ```
@@ -126,6 +128,13 @@ impl App {
         A: Actor<Context = Context<A>>,
     {
         let registered = self.registry.actor(define(TaskActor::new(factory)));
+        self.note(registered)
+    }
+
+    /// Adds a kind of task that a program in any language runs.
+    #[must_use]
+    pub fn command(mut self, command: Command) -> Self {
+        let registered = command.register(&mut self.registry);
         self.note(registered)
     }
 

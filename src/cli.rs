@@ -134,10 +134,11 @@ where
     T: Into<OsString> + Clone,
 {
     if let Some(newborn) = Newborn::of_this_process() {
-        return newborn.live(|demo| {
+        let code = newborn.live(|demo| {
             let app = define(App::new());
             if demo { demo_tasks::add(app) } else { app }
         });
+        return code.into();
     }
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let wants_json = wants_json(&arguments);

@@ -63,8 +63,12 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "client")]
 pub mod clock;
+#[cfg(feature = "runtime")]
+pub mod command;
 #[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "runtime")]
+mod exits;
 #[cfg(feature = "runtime")]
 pub mod isolation;
 #[cfg(feature = "client")]

@@ -19,6 +19,7 @@ impl Kind {
         suspect: bool,
     ) -> LocalBoxFuture<'static, AttemptEnd> {
         let isolation = context.worker_context().isolation.clone();
+        let isolation = isolation.filter(|_| self.runner.can(Mode::Isolated));
         if suspect && let Some(isolation) = &isolation {
             return isolate(Arc::clone(isolation), context);
         }
@@ -27,11 +28,11 @@ impl Kind {
             Mode::Inline if self.runner.can(Mode::Inline) => self.runner.start(context),
             Mode::Inline | Mode::Blocking => match self.runner.start_blocking(&context) {
                 Some(body) => body,
-                None => refuse("a task of a task actor cannot run in mode `blocking`"),
+                None => refuse("this kind of task cannot run in mode `blocking`"),
             },
             Mode::Isolated => match isolation {
                 Some(isolation) => isolate(isolation, context),
-                None => refuse("this worker offers no mode `isolated`"),
+                None => refuse("this worker cannot run this kind of task in mode `isolated`"),
             },
         }
     }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use slog::Logger;
 
-use crate::context::{Abort, AttemptContext, Phase};
+use crate::context::{AttemptContext, Phase};
 use crate::ids::{QueueName, TaskId, TaskName};
 use crate::panics::PanicReport;
 use crate::policy::Limits;
@@ -55,10 +55,7 @@ impl IsolatedAttempt {
 
     /// Completes when the attempt is to be ended, with why.
     pub async fn stopped(&self) -> Stop {
-        match self.0.until_aborted().await {
-            Abort::HardLimit => Stop::HardLimit,
-            Abort::Released => Stop::Released,
-        }
+        self.0.until_aborted().await.into()
     }
 
     /// Completes when the task is asked to stop.

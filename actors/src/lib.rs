@@ -19,6 +19,7 @@ pub mod execution;
 pub mod failure;
 pub mod fence;
 mod flight;
+pub mod foreign;
 pub mod frame;
 pub mod header;
 pub mod herald;

@@ -1,5 +1,6 @@
 //! The registry: which kinds of tasks a program knows, what is allowed to each, and what runs it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use crate::frame::{FrameError, FrameLimits};
 use crate::ids::{NameError, TaskName};
 use crate::mode::Mode;
 use crate::policy::Policy;
-use crate::runner::{BlockingRunner, FunctionRunner, Runner, actor_can};
+use crate::runner::{
+    BlockingRunner, ForeignAttempt, ForeignError, ForeignRunner, FunctionRunner, Runner, actor_can,
+};
 use crate::task::{Task, TaskError};
 use crate::workshop::{Runners, TaskActor, TaskActorKind};
 
@@ -19,7 +22,7 @@ type CheckArgs = fn(&[u8], &FrameLimits) -> Result<(), FrameError>;
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) policy: Arc<Policy>,
-    pub(crate) queue: &'static str,
+    pub(crate) queue: Cow<'static, str>,
     pub(crate) has_output: bool,
     /// What runs it on every lane; `None` for one whose runners are made per lane by its task actor.
     pub(crate) runner: Option<Arc<dyn Runner>>,
@@ -100,6 +103,40 @@ impl Registry {
         self.add::<T>(Some(Arc::new(BlockingRunner::new(function))))
     }
 
+    /// Registers a kind of task that is no Rust type: by its name, with arguments and results as plain values.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the name is taken.
+    pub fn foreign<F, R>(
+        &mut self,
+        name: TaskName,
+        (queue, policy): (String, Policy),
+        function: F,
+    ) -> Result<(), RegisterError>
+    where
+        F: Fn(serde_json::Value, ForeignAttempt) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<serde_json::Value, ForeignError>> + 'static,
+    {
+        let entry = Entry {
+            policy: Arc::new(policy),
+            queue: Cow::Owned(queue),
+            has_output: true,
+            runner: Some(Arc::new(ForeignRunner::new(function))),
+            check: |args, limits| {
+                crate::frame::decode_value::<serde_json::Value>(args, limits).map(drop)
+            },
+        };
+        self.insert(name, entry)
+    }
+
+    fn insert(&mut self, name: TaskName, entry: Entry) -> Result<(), RegisterError> {
+        if self.entries.contains_key(&name) {
+            return Err(RegisterError::Duplicate(name));
+        }
+        self.entries.insert(name, entry);
+        Ok(())
+    }
+
     /// Registers a task actor with the kinds of tasks it handles.
     ///
     /// # Errors
@@ -126,18 +163,14 @@ impl Registry {
             name: T::NAME.to_owned(),
             error,
         })?;
-        if self.entries.contains_key(&name) {
-            return Err(RegisterError::Duplicate(name));
-        }
         let entry = Entry {
             policy: Arc::new(T::policy()),
-            queue: T::QUEUE,
+            queue: Cow::Borrowed(T::QUEUE),
             has_output: std::any::TypeId::of::<T::Output>() != std::any::TypeId::of::<()>(),
             runner,
             check: |args, limits| crate::frame::decode_value::<T>(args, limits).map(drop),
         };
-        self.entries.insert(name, entry);
-        Ok(())
+        self.insert(name, entry)
     }
 
     /// Returns the kinds as a lane runs them, given the runners of its task actors.
@@ -191,7 +224,8 @@ impl Registry {
         let why = match mode {
             _ if can && (isolation || mode != Mode::Isolated) => return Ok(()),
             Mode::Inline => "a synchronous function would block its lane's thread",
-            Mode::Blocking => "a task actor lives on its lane's thread",
+            Mode::Blocking => "only functions can, neither task actors nor commands",
+            Mode::Isolated if !can => "a command has a process of its own anyway",
             Mode::Isolated => {
                 "the program offers no child processes; call `celeriac::isolation::enter` at the top of its `main`"
             }
@@ -216,8 +250,8 @@ impl Registry {
 
     /// Returns the queue that a kind of task names for itself.
     #[must_use]
-    pub fn queue_of(&self, task: &TaskName) -> Option<&'static str> {
-        self.entries.get(task).map(|entry| entry.queue)
+    pub fn queue_of(&self, task: &TaskName) -> Option<&str> {
+        self.entries.get(task).map(|entry| &*entry.queue)
     }
 
     /// Checks that arguments decode as what a kind of task expects; `None` when the kind is not known here.

@@ -22,8 +22,11 @@ use crate::reference::{Ref, SendError, Slot};
 use crate::task::{Task, TaskError};
 
 mod blocking;
+mod foreign;
 
 pub(crate) use blocking::Withdrawal;
+pub(crate) use foreign::ForeignRunner;
+pub use foreign::{ForeignAttempt, ForeignError};
 
 /// How often an attempt is handed to another incarnation of its actor before it is given back to the queue.
 const MAX_DISPATCHES: u32 = 16;

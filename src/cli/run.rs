@@ -124,7 +124,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     let config = &session.config;
     let worker = fresh_worker_id();
     let broker = open_patiently(session, &worker, log)?;
-    let mut app = app;
+    let mut app = config.commands.iter().cloned().fold(app, App::command);
     app.adjust(|name, policy| match config.tasks.get(name) {
         Some(over) => adjusted(policy, over),
         None => policy,

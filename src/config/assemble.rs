@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use celeriac_actors::ids::QueueName;
-use celeriac_actors::route;
+use celeriac_actors::route::{self, Route};
 
 use super::checked::{
     Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
@@ -14,17 +14,15 @@ use super::checked::{
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
 use super::value::Value;
+use crate::command::Command;
 
 /// Builds the configuration from settings without mistakes.
 pub(super) fn build(settings: &Settings) -> Config {
     let data_dir = settings.path("data_dir");
     let size = |path| small(settings.count(path));
     let broker = settings.url("broker").cloned().unwrap_or(Url::Sqlite(None));
-    let mut routes = match settings.get("routes", None).map(|setting| &setting.value) {
-        Some(Value::Routes(routes)) => routes.iter().map(|(route, _)| route.clone()).collect(),
-        _ => Vec::new(),
-    };
-    routes.extend(route::built_in());
+    let commands = commands(settings);
+    let routes = routes(settings, &commands);
     Config {
         environment: match settings.choice("environment") {
             "production" => Environment::Production,
@@ -51,6 +49,7 @@ pub(super) fn build(settings: &Settings) -> Config {
         spool: Some(settings.path("spool")).filter(|path| !path.as_os_str().is_empty()),
         spool_max: settings.count("spool_max"),
         routes,
+        commands,
         queues: each(&settings.names.queues, |name| queue(settings, name)),
         tasks: each(&settings.names.tasks, |name| task(settings, name)),
         embedded: EmbeddedConfig {
@@ -99,6 +98,26 @@ where
 fn each<N: Ord + FromStr, T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T) -> BTreeMap<N, T> {
     let one = |name: &String| Some((name.parse().ok()?, make(name)));
     names.iter().filter_map(one).collect()
+}
+
+fn commands(settings: &Settings) -> Vec<Command> {
+    match settings.get("command", None).map(|setting| &setting.value) {
+        Some(Value::Commands(commands)) => commands.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the routes that somebody typed, then those of commands, then the built-in ones.
+fn routes(settings: &Settings, commands: &[Command]) -> Vec<Route> {
+    let mut routes: Vec<Route> = match settings.get("routes", None).map(|setting| &setting.value) {
+        Some(Value::Routes(routes)) => routes.iter().map(|(route, _)| route.clone()).collect(),
+        _ => Vec::new(),
+    };
+    // Programs that do not know a command send its tasks to its queue all the same.
+    let own = |command: &Command| Route::new(command.name.as_str(), &command.queue);
+    routes.extend(commands.iter().map(own));
+    routes.extend(route::built_in());
+    routes
 }
 
 fn broker_target(url: Url, data_dir: &Path) -> BrokerTarget {

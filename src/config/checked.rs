@@ -13,6 +13,7 @@ use celeriac_actors::route::{self, Route};
 use super::keys::queue_name_fault;
 use super::mistake::{Mistake, Origin, Report};
 use super::target::{BrokerTarget, StoreTarget};
+use crate::command::Command;
 use crate::suggest;
 
 /// What a process is run for.
@@ -107,6 +108,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The queues by name, the built-in ones included.
     pub queues: BTreeMap<QueueName, QueueConfig>,
+    /// The tasks that programs run.
+    pub commands: Vec<Command>,
     /// What is said about single tasks, by name.
     pub tasks: BTreeMap<TaskName, TaskOverride>,
     /// The embedded broker.

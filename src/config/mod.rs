@@ -20,6 +20,7 @@
 
 mod assemble;
 mod checked;
+mod commands;
 mod cross;
 mod env;
 mod file;

@@ -221,6 +221,15 @@ pub(super) static TABLE: &[Key] = &[
          billing.*, kyb.* and notifications.* go to the queues of those names after your own. In the environment: \
          pattern=queue, with commas between.",
     ),
+    row(
+        "command",
+        Kind::Commands,
+        Preset::Fixed(""),
+        "reports.nightly=/usr/local/bin/nightly",
+        "Tasks that programs run: arguments as JSON on standard input, the result as JSON on standard output, exit code 0 \
+         for success, 75 to be tried again, any other for a failure. More keys of a section: args, env, cwd, queue, \
+         soft_limit, hard_limit, max_attempts, retry_codes.",
+    ),
     // Sections.
     plain(
         "embedded.synchronous",
@@ -299,7 +308,7 @@ pub(super) static TABLE: &[Key] = &[
     ),
     row(
         "isolation.memory_limit",
-        Kind::Size(64 * MIB, 1024 * GIB),
+        Kind::Size(256 * MIB, 1024 * GIB),
         Unset("no bound"),
         "2GiB",
         "How much address space a child may have at any time; what it asks for beyond it does not get.",

@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use celeriac_actors::blocking::BlockingPool;
@@ -23,18 +22,19 @@ use tokio::sync::oneshot;
 
 use self::broker::Forwarding;
 use self::link::{Link, Said};
+use super::hatch::STILLBORN;
 use super::wire::{Hello, Inbox, Tag, value_of};
 use crate::app::App;
 use crate::clock::SystemClock;
 
-/// Runs attempts until the worker is gone.
-pub(super) fn live(parent: u32, app: impl FnOnce(bool) -> App) -> ExitCode {
+/// Runs attempts until the worker is gone; returns the exit code.
+pub(super) fn live(parent: u32, app: impl FnOnce(bool) -> App) -> u8 {
     match run(parent, app) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             // Goes to the worker's log, where there is still one.
             let _unread = writeln!(io::stderr(), "celeriac child: {error}");
-            ExitCode::FAILURE
+            STILLBORN
         }
     }
 }

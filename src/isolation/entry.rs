@@ -1,6 +1,6 @@
 //! Where a process finds out whether it is a child.
 
-use std::process::{self, ExitCode};
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::app::App;
@@ -31,9 +31,8 @@ static ENTERED: AtomicBool = AtomicBool::new(false);
 /// ```
 pub fn enter(app: impl FnOnce() -> App) {
     if let Some(newborn) = Newborn::of_this_process() {
-        let _code = newborn.live(|_| app());
-        // Everything that had to be told was told; nothing of `main` may run here.
-        process::exit(0);
+        // Everything that has to be told is told by then; nothing of `main` may run here.
+        process::exit(newborn.live(|_| app()).into());
     }
 }
 
@@ -62,8 +61,8 @@ impl Newborn {
         newborn
     }
 
-    /// Runs attempts until the worker is gone. `app` is told whether the demo tasks are wanted too.
-    pub(crate) fn live(self, app: impl FnOnce(bool) -> App) -> ExitCode {
+    /// Runs attempts until the worker is gone; returns the exit code. `app` is told whether the demo tasks are wanted too.
+    pub(crate) fn live(self, app: impl FnOnce(bool) -> App) -> u8 {
         super::child::live(self.parent, app)
     }
 }

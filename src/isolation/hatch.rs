@@ -2,13 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::{fmt, io};
 
 use super::entry::CHILD_OF;
 use super::output::Output;
+use crate::exits;
 
 /// What is left of spawning a child.
 pub(super) struct Hatched {
@@ -79,42 +80,25 @@ pub(super) fn wait_for(mut process: Child) -> Ending {
     }
 }
 
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(status) = self.status else {
-            return f.write_str("nobody knows how");
-        };
-        match (status.code(), status.signal()) {
-            (Some(code), _) => write!(f, "it exited with status {code} before the attempt ended"),
-            (None, Some(number)) => {
-                write!(f, "signal {number}{}", name_of(number))?;
-                match (number, status.core_dumped()) {
-                    (9, _) => f.write_str(", perhaps for want of memory"),
-                    (_, true) => f.write_str(", core dumped"),
-                    _ => Ok(()),
-                }
-            }
-            (None, None) => f.write_str("it ended"),
-        }
+/// The exit code of a child that could not begin its life.
+pub(super) const STILLBORN: u8 = 195;
+
+impl Ending {
+    /// Returns whether it ended before it could do anything.
+    pub(super) fn never_began(&self) -> bool {
+        let code = self.status.and_then(|status| status.code());
+        code == Some(STILLBORN.into())
     }
 }
 
-/// Returns the name of a signal in brackets, where it is one that kills.
-fn name_of(number: i32) -> &'static str {
-    match number {
-        1 => " (SIGHUP)",
-        2 => " (SIGINT)",
-        4 => " (SIGILL)",
-        6 => " (SIGABRT)",
-        7 => " (SIGBUS)",
-        8 => " (SIGFPE)",
-        9 => " (SIGKILL)",
-        11 => " (SIGSEGV)",
-        13 => " (SIGPIPE)",
-        15 => " (SIGTERM)",
-        24 => " (SIGXCPU)",
-        25 => " (SIGXFSZ)",
-        31 => " (SIGSYS)",
-        _ => "",
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            None => f.write_str("nobody knows how"),
+            Some(status) if status.code().is_some() => {
+                write!(f, "{} before the attempt ended", exits::describe(status))
+            }
+            Some(status) => f.write_str(&exits::describe(status)),
+        }
     }
 }

@@ -116,6 +116,11 @@ impl Nestling {
         self.attempts.fetch_add(1, Ordering::AcqRel) + 1
     }
 
+    /// Returns whether it has not ended an attempt yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.attempts.load(Ordering::Acquire) == 0
+    }
+
     pub(super) fn take_process(&self) -> Option<process::Child> {
         lock(&self.process).take()
     }

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 
 use super::nursery::{Loan, Nestling, Nursery};
 use super::wire::{Answer, Inbox, Line, Question, Tag, frame, frame_of, value_of};
+use crate::exits;
 
 /// How much is read at once.
 const CHUNK: usize = 16 << 10;
@@ -96,6 +97,14 @@ impl Nursery {
             }
             Told::Gone => {
                 let ending = loan.end().await;
+                if ending.never_began() && nestling.is_new() {
+                    let lines = nestling.output.finish().join("; ");
+                    return IsolatedEnd::Unavailable(lines);
+                }
+                if ending.status.is_some_and(exits::was_told_to_end) {
+                    // Perhaps the worker was told as well, and hears of it just now.
+                    let _either = tokio::time::timeout(exits::HEARSAY, attempt.stopped()).await;
+                }
                 IsolatedEnd::Died(Death {
                     status: ending.to_string(),
                     peak_memory: ending.peak_memory,

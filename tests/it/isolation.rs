@@ -97,7 +97,7 @@ async fn each_end_is_reported_with_its_cause() {
         ("abort", "signal 6 (SIGABRT)"),
         ("overflow", "overflowed its stack"),
         ("hog", "memory allocation of"),
-        ("exit", "exited with status 0"),
+        ("exit", "exit status 0"),
         ("abort", "peak memory"),
         ("abort", "on host"),
     ] {

@@ -12,6 +12,7 @@ mod cli_look;
 mod cli_migrate;
 mod cli_rights;
 mod cli_support;
+mod commands;
 mod crash;
 mod daemon;
 mod demo;

@@ -68,6 +68,9 @@ impl Pump {
             Abort::Released if overstayed => Abort::HardLimit,
             why => why,
         });
+        // What ends a worker often ends its processes too: that says nothing about the task.
+        let dying = || matches!(end, AttemptEnd::Died(_)) && setup.is_leaving();
+        let aborted = aborted.or_else(|| dying().then_some(Abort::Released));
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),

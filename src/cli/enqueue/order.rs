@@ -50,9 +50,9 @@ pub(super) struct Parcel {
 
 /// What is known of a kind of task.
 #[derive(Clone, Debug)]
-struct Kind {
+struct Kind<'a> {
     name: TaskName,
-    queue: &'static str,
+    queue: &'a str,
 }
 
 /// Where orders are checked and packed.
@@ -62,7 +62,7 @@ pub(super) struct Desk<'a> {
     pub(super) producer: &'a Producer,
     /// Whether somebody will wait for the ends of the tasks.
     pub(super) waited_for: bool,
-    kinds: HashMap<String, Kind>,
+    kinds: HashMap<String, Kind<'a>>,
 }
 
 impl<'a> Desk<'a> {
@@ -116,7 +116,7 @@ impl<'a> Desk<'a> {
         })
     }
 
-    fn kind(&mut self, name: &str) -> Result<Kind, String> {
+    fn kind(&mut self, name: &str) -> Result<Kind<'a>, String> {
         if let Some(kind) = self.kinds.get(name) {
             return Ok(kind.clone());
         }
