@@ -19,6 +19,7 @@ use celeriac_actors::registry::{RegisterError, Registry};
 use celeriac_actors::task::{Task, TaskError};
 use celeriac_actors::workshop::{Factory, TaskActor};
 
+use crate::command::Command;
 use crate::database::Database;
 use crate::database::outbox::{self, OutboxConnection, RelaySetup};
 use crate::runtime::RuntimeOptions;
@@ -163,6 +164,32 @@ impl App {
         self.note(registered)
     }
 
+    /// Adds a synchronous function that runs a kind of task, on a thread of the blocking pool unless its policy says
+    /// `isolated`. It should look at [`is_cancelled`](celeriac_actors::context::AttemptContext::is_cancelled) and
+    /// [`is_past_soft_limit`](celeriac_actors::context::AttemptContext::is_past_soft_limit): nothing else can stop it on
+    /// a thread.
+    ///
+    /// ```
+    /// use celeriac::{App, Attempt};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Sum(Vec<u64>);
+    /// celeriac::task!(Sum as "math.sum" -> u64);
+    ///
+    /// let app = App::new().blocking_task(|sum: Attempt<Sum>| Ok(sum.args.0.iter().sum()));
+    /// assert!(app.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn blocking_task<T, F>(mut self, function: F) -> Self
+    where
+        T: Task,
+        F: Fn(Attempt<T>) -> Result<T::Output, TaskError> + Clone + Send + Sync + 'static,
+    {
+        let registered = self.registry.blocking_function(function);
+        self.note(registered)
+    }
+
     /// Adds a task actor: `factory` builds it, again after each crash; `define` says which tasks it handles.
     ///
     /// The factory is a `fn() -> A` or a `fn(Boot) -> A`, and may return a `Result`, be async, or both.
@@ -228,6 +255,13 @@ impl App {
         self
     }
 
+    /// Adds a kind of task that a program in any language runs.
+    #[must_use]
+    pub fn command(mut self, command: Command) -> Self {
+        let registered = command.register(&mut self.registry);
+        self.note(registered)
+    }
+
     /// Puts something of its own before the store that the runtime copies dead letters to: to tell somebody of each, to
     /// keep them elsewhere as well, or to fail on purpose in a test. What is put there later is reached first.
     ///
@@ -271,8 +305,9 @@ impl App {
         }
     }
 
-    /// Takes it apart for the runtime.
-    pub(crate) fn into_parts(self) -> Result<Parts, AppError> {
+    /// Takes it apart for the runtime. `isolation` says whether there are child processes to isolate attempts in.
+    pub(crate) fn into_parts(mut self, isolation: bool) -> Result<Parts, AppError> {
+        self.mistakes.extend(self.registry.mode_mistakes(isolation));
         self.check()?;
         Ok(Parts {
             registry: self.registry,

@@ -40,6 +40,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::app::App;
+use crate::isolation::Newborn;
 
 pub use self::exit::Exit;
 
@@ -141,6 +142,13 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    if let Some(newborn) = Newborn::of_this_process() {
+        let code = newborn.live(|demo| {
+            let app = define(App::new());
+            if demo { demo_tasks::add(app) } else { app }
+        });
+        return code.into();
+    }
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let wants_json = wants_json(&arguments);
     let program = completions::program(arguments.first().map(OsString::as_os_str));

@@ -64,10 +64,16 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "client")]
 pub mod clock;
+#[cfg(feature = "runtime")]
+pub mod command;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "transactions")]
 pub mod database;
+#[cfg(feature = "runtime")]
+mod exits;
+#[cfg(feature = "runtime")]
+pub mod isolation;
 #[cfg(feature = "client")]
 pub mod late;
 #[cfg(feature = "redis")]
@@ -91,8 +97,8 @@ pub use app::App;
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
     attempt, backoff, breaker, budget, child, context, events, failure, frame, hooks, ids,
-    intensity, middleware, misfit, permits, policy, ports, producer, redact, reference, registry,
-    revival, revocation, route, state, supervisor, task, time, tree, workshop,
+    intensity, middleware, misfit, mode, permits, policy, ports, producer, redact, reference,
+    registry, revival, revocation, route, state, supervisor, task, time, tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

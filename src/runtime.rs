@@ -21,7 +21,7 @@ use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::hooks::HookLine;
 use celeriac_actors::ids::{QueueName, WorkerId};
 use celeriac_actors::policy::ResultLimits;
-use celeriac_actors::ports::{Broker, DeadLetters, Spool, WorkerRecord};
+use celeriac_actors::ports::{Broker, ChildStatus, DeadLetters, Isolation, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
 use celeriac_actors::registry::Registry;
 use celeriac_actors::route::Route;
@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 use crate::app::{App, AppError, Parts};
 use crate::client::Client;
 use crate::clock::SystemClock;
+use crate::isolation::{self, IsolationOptions};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
 use self::leaving::leave;
@@ -57,6 +58,11 @@ pub struct RuntimeOptions {
     pub results: ResultLimits,
     /// How many threads blocking work has.
     pub blocking_threads: usize,
+    /// How many of them are replaced when they hang beyond the hard limit of their work, before the process asks to be
+    /// recycled. Default as many as there are.
+    pub max_stuck_threads: usize,
+    /// How long what runs may go on in a process that asks to be recycled. Default 25 s.
+    pub recycle_grace: Duration,
     /// Where it logs.
     pub log: Logger,
     /// Where time comes from.
@@ -65,6 +71,8 @@ pub struct RuntimeOptions {
     pub spool: Option<Arc<dyn Spool>>,
     /// Who is told what happens to tasks.
     pub observer: Option<Arc<dyn Observer>>,
+    /// How attempts are isolated, in a program that offers it (see [`isolation::enter`](crate::isolation::enter)).
+    pub isolation: IsolationOptions,
 }
 
 impl RuntimeOptions {
@@ -104,10 +112,13 @@ impl RuntimeOptions {
             limits: FrameLimits::default(),
             results: ResultLimits::default(),
             blocking_threads: 4 * cores,
+            max_stuck_threads: 4 * cores,
+            recycle_grace: Duration::from_secs(25),
             log: Logger::root(Discard, o!()),
             clock: Arc::new(SystemClock),
             spool: None,
             observer: None,
+            isolation: IsolationOptions::default(),
         }
     }
 }
@@ -197,6 +208,12 @@ pub struct WorkerDetail {
     /// The circuit breakers it uses.
     #[serde(default)]
     pub breakers: Vec<BreakerView>,
+    /// The child processes that isolated attempts run in.
+    #[serde(default)]
+    pub children: Vec<ChildStatus>,
+    /// How many threads hang in blocking work beyond its hard limit.
+    #[serde(default)]
+    pub stuck_threads: usize,
     /// How long the broker has been away, in milliseconds, and what it said.
     pub broker_away: Option<(u64, String)>,
     /// How long the store has been away, in milliseconds, and what it said.
@@ -243,11 +260,17 @@ impl Runtime {
             dead_letters,
             services,
             hooks,
-        } = app.into_parts()?;
+        } = app.into_parts(isolation::is_entered())?;
         let known = Arc::new(registry.clone());
         let line = (!hooks.is_empty()).then(|| HookLine::new(hooks, options.observer.clone()));
+        let isolation = isolation::open(&options, &registry)?;
         let producer = producer(&options, &known, line.as_ref());
-        let worker = Arc::new(worker_context(&options, &registry, state, &producer));
+        let worker = Arc::new(worker_context(
+            &options,
+            &registry,
+            state,
+            (&producer, isolation.clone()),
+        ));
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
         let parts = TreeParts {
@@ -259,7 +282,7 @@ impl Runtime {
             services: services.specify(&known, &producer, (&options, line.as_ref())),
             registry,
             observer: observer(&options, line.as_ref()),
-            describe: Some(describe(&options, &seen, &quiet)),
+            describe: Some(describe(&options, &seen, &quiet, worker.clone())),
             environment: Environment {
                 log: worker.log.clone(),
                 clock: Arc::clone(&options.clock),
@@ -273,6 +296,8 @@ impl Runtime {
         let (exit, exit_in) = watch::channel(None);
         let stage = Stage {
             options: options.tree.clone(),
+            recycle_grace: options.recycle_grace,
+            isolation,
             parts,
             orders: orders_in,
             exit,
@@ -383,20 +408,21 @@ fn worker_context(
     options: &RuntimeOptions,
     registry: &Registry,
     state: AppState,
-    producer: &Producer,
+    (producer, isolation): (&Producer, Option<Arc<dyn Isolation>>),
 ) -> WorkerContext {
     let log = options.log.new(o!("worker" => options.worker.to_string()));
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
     WorkerContext {
         worker: options.worker.clone(),
         state,
-        blocking: BlockingPool::new(options.blocking_threads),
+        blocking: BlockingPool::replacing(options.blocking_threads, options.max_stuck_threads),
         breakers: Breakers::new(broker, clock, &options.worker, log.clone()).of_program(registry),
         log,
         clock: Arc::clone(&options.clock),
         producer: producer.clone(),
         limits: options.limits,
         results: options.results,
+        isolation,
     }
 }
 
@@ -426,6 +452,8 @@ fn producer(
 /// What the runtime's thread works with.
 struct Stage {
     options: TreeOptions,
+    recycle_grace: Duration,
+    isolation: Option<Arc<dyn Isolation>>,
     parts: TreeParts,
     orders: mpsc::Receiver<Order>,
     exit: watch::Sender<Option<Exit>>,
@@ -436,6 +464,8 @@ impl Stage {
     fn run(self, started: &std::sync::mpsc::SyncSender<Arc<Tree>>) {
         let Self {
             options,
+            recycle_grace,
+            isolation,
             parts,
             mut orders,
             exit,
@@ -450,7 +480,7 @@ impl Stage {
             if let Some((line, worker)) = &hooks {
                 line.ready(worker);
             }
-            tokio::select! {
+            let ended = tokio::select! {
                 order = orders.recv() => {
                     if let Some((line, worker)) = &hooks {
                         line.stopping(worker);
@@ -460,11 +490,17 @@ impl Stage {
                 }
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
+                    // Its own half of the lanes may serve yet: what runs there ends as in any other stop.
+                    let _in_time = tokio::time::timeout(recycle_grace, tree.drain()).await;
                     let hooks = hooks.as_ref().map(|(line, _)| &**line);
                     leave(&tree, (lease, &log), hooks).await;
                     Exit::Recycle
                 }
+            };
+            if let Some(isolation) = isolation {
+                isolation.close().await;
             }
+            ended
         });
         exit.send_replace(Some(ended));
     }
@@ -496,6 +532,7 @@ fn describe(
     options: &RuntimeOptions,
     tree: &Arc<OnceLock<Arc<Tree>>>,
     quiet: &Arc<watch::Sender<bool>>,
+    worker: Arc<WorkerContext>,
 ) -> Describe {
     let record = WorkerRecord {
         worker: options.worker.clone(),
@@ -527,6 +564,12 @@ fn describe(
             tree: tree.inspect(),
             lanes: tree.activity(),
             breakers: tree.breakers(),
+            children: worker
+                .isolation
+                .as_ref()
+                .map(|isolation| isolation.children())
+                .unwrap_or_default(),
+            stuck_threads: worker.blocking.stuck(),
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
             retry_budgets: tree.retry_budgets(),

@@ -1,10 +1,11 @@
 //! The bounded pool for work that blocks its thread: what `attempt.blocking(…)` runs on.
 //!
 //! Threads are made on demand up to the bound and end when they have been idle for a while. Work that finds no thread
-//! waits in a queue that is bounded by the attempts that can wait at once. A thread that hangs keeps its place in the
-//! bound; nothing ever joins it, so it cannot hold up the end of the process.
+//! waits in a queue that is bounded by the attempts that can wait at once. Nothing ever joins a thread that hangs, so it
+//! cannot hold up the end of the process. Work that has overstayed its limit is *stuck*: its thread is replaced by another
+//! one, up to a bound of its own, and not missed when it comes back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,24 @@ use crate::panics::{PanicReport, catch_call};
 /// How long an idle thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-type Work = Box<dyn FnOnce() + Send>;
+/// Tells by how much work has overstayed its limit.
+pub(crate) type Overdue = Box<dyn Fn() -> Duration + Send>;
+
+struct Work {
+    run: Box<dyn FnOnce() + Send>,
+    overdue: Option<Overdue>,
+}
+
+/// How many threads hang in work that has overstayed its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stuck {
+    /// How many.
+    pub threads: usize,
+    /// How many of them have for so long that they are given up on.
+    pub given_up: usize,
+    /// Whether more are given up on than are replaced.
+    pub too_many: bool,
+}
 
 /// A pool of threads for blocking work. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -26,6 +44,7 @@ pub struct BlockingPool {
 #[derive(Debug)]
 struct Shared {
     max_threads: usize,
+    max_stuck: usize,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -36,6 +55,11 @@ struct State {
     threads: usize,
     idle: usize,
     made: u64,
+    /// How many threads there may be beyond the bound, in place of stuck ones.
+    extra: usize,
+    /// The work that runs and has a limit, by a number of its own.
+    timed: BTreeMap<u64, Overdue>,
+    begun: u64,
 }
 
 impl std::fmt::Debug for State {
@@ -61,11 +85,18 @@ pub enum BlockingError {
 }
 
 impl BlockingPool {
-    /// Creates a pool of at most `max_threads` threads; 0 counts as 1. Starts none.
+    /// Creates a pool of at most `max_threads` threads; 0 counts as 1. As many stuck ones are replaced. Starts none.
     #[must_use]
     pub fn new(max_threads: usize) -> Self {
+        Self::replacing(max_threads, max_threads)
+    }
+
+    /// Creates a pool of at most `max_threads` threads, 0 counting as 1, that replaces at most `max_stuck` stuck ones.
+    #[must_use]
+    pub fn replacing(max_threads: usize, max_stuck: usize) -> Self {
         let shared = Shared {
             max_threads: max_threads.max(1),
+            max_stuck,
             state: Mutex::default(),
             wake: Condvar::new(),
         };
@@ -86,14 +117,36 @@ impl BlockingPool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
+        self.run_work(None, work).await
+    }
+
+    /// As [`run`](Self::run), for work with a limit: `overdue` tells by how much it has overstayed it.
+    pub(crate) async fn run_timed<T, F>(
+        &self,
+        overdue: Overdue,
+        work: F,
+    ) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.run_work(Some(overdue), work).await
+    }
+
+    async fn run_work<T, F>(&self, overdue: Option<Overdue>, work: F) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        self.submit(Box::new(move || {
+        let run = Box::new(move || {
             if !reply.is_closed() {
                 // The receiver may be gone by now: then nobody wants the result any more.
                 drop(reply.send(catch_call(work)));
             }
-        }))
-        .map_err(|error| BlockingError::NoThread(error.to_string()))?;
+        });
+        self.submit(Work { run, overdue })
+            .map_err(|error| BlockingError::NoThread(error.to_string()))?;
         match answer.await {
             Ok(outcome) => outcome.map_err(BlockingError::Panicked),
             Err(_) => Err(BlockingError::NoThread(
@@ -116,24 +169,51 @@ impl BlockingPool {
             self.shared.wake.notify_one();
             return Ok(());
         }
-        if state.threads >= self.shared.max_threads {
+        if state.threads >= self.shared.max_threads + state.extra {
             return Ok(());
         }
-        state.threads += 1;
+        if let Err(error) = self.add_thread(&mut state)
+            && state.threads == 0
+        {
+            state.queue.pop_back();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn add_thread(&self, state: &mut State) -> std::io::Result<()> {
         state.made += 1;
         let name = format!("celeriac-block-{}", state.made);
         let shared = Arc::clone(&self.shared);
-        let spawned = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name(name)
-            .spawn(move || shared.serve());
-        if let Err(error) = spawned {
-            state.threads -= 1;
-            if state.threads == 0 {
-                state.queue.pop_back();
-                return Err(error);
+            .spawn(move || shared.serve())?;
+        state.threads += 1;
+        Ok(())
+    }
+
+    /// Counts the threads that hang in work that has overstayed its limit, and starts others in their place, up to the
+    /// bound. One that has overstayed by `patience` is given up on; it counts in again when it comes back.
+    #[must_use]
+    pub fn make_up(&self, patience: Duration) -> Stuck {
+        let mut state = self.shared.lock();
+        let stuck = self.shared.stuck(&state, patience);
+        state.extra = stuck.threads.min(self.shared.max_stuck);
+        for _ in state.idle..state.queue.len() {
+            let full = state.threads >= self.shared.max_threads + state.extra;
+            // Without a thread the work waits for one that comes back.
+            if full || self.add_thread(&mut state).is_err() {
+                break;
             }
         }
-        Ok(())
+        stuck
+    }
+
+    /// Returns how many threads hang in work that has overstayed its limit.
+    #[must_use]
+    pub fn stuck(&self) -> usize {
+        let state = self.shared.lock();
+        self.shared.stuck(&state, Duration::MAX).threads
     }
 }
 
@@ -144,13 +224,44 @@ impl Shared {
     }
 
     fn serve(&self) {
-        while let Some(work) = self.next() {
-            work();
+        while let Some(Work { run, overdue }) = self.next() {
+            let timed = overdue.map(|overdue| self.begin(overdue));
+            run();
+            if let Some(number) = timed {
+                self.lock().timed.remove(&number);
+            }
         }
+    }
+
+    fn stuck(&self, state: &State, patience: Duration) -> Stuck {
+        let overdue = state.timed.values().map(|overdue| overdue());
+        let (mut threads, mut given_up) = (0, 0);
+        for overdue in overdue.filter(|overdue| !overdue.is_zero()) {
+            threads += 1;
+            given_up += usize::from(overdue >= patience);
+        }
+        Stuck {
+            threads,
+            given_up,
+            too_many: given_up > self.max_stuck,
+        }
+    }
+
+    fn begin(&self, overdue: Overdue) -> u64 {
+        let mut state = self.lock();
+        state.begun += 1;
+        let number = state.begun;
+        state.timed.insert(number, overdue);
+        number
     }
 
     fn next(&self) -> Option<Work> {
         let mut state = self.lock();
+        if state.threads > self.max_threads + state.extra {
+            // It was replaced while it hung.
+            state.threads -= 1;
+            return None;
+        }
         if let Some(work) = state.queue.pop_front() {
             return Some(work);
         }

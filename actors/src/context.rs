@@ -29,9 +29,11 @@ use crate::revocation::Revoked;
 use crate::task::Task;
 use crate::time::Timestamp;
 
+mod clock;
 mod keys;
 mod worker;
 
+use clock::AttemptClock;
 pub use worker::{AppState, MissingState, WorkerContext};
 
 /// A delivery whose frame was opened: everything needed to run it, retry it or bury it.
@@ -117,13 +119,14 @@ struct Inner {
     job: Job,
     queue: QueueName,
     limits: Limits,
-    started: Instant,
+    clock: AttemptClock,
     worker: Arc<WorkerContext>,
     phase: AtomicU8,
     cancelled: AtomicBool,
     revoked: AtomicBool,
     aborted: AtomicU8,
     blocking: AtomicU32,
+    isolated: AtomicBool,
     waker: AtomicWaker,
     notify: Notify,
     panic: Mutex<Option<SharedPanic>>,
@@ -147,13 +150,14 @@ impl AttemptContext {
             job,
             queue,
             limits,
-            started,
+            clock: AttemptClock::new(started),
             worker,
             phase: AtomicU8::new(Phase::Unstarted as u8),
             cancelled: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
             aborted: AtomicU8::new(0),
             blocking: AtomicU32::new(0),
+            isolated: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             notify: Notify::const_new(),
             panic: Mutex::new(None),
@@ -220,10 +224,10 @@ impl AttemptContext {
         &self.inner.worker.worker
     }
 
-    /// Returns how long it has been running.
+    /// Returns how long it has been running; zero while it waits for a thread or a process to run in.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        self.inner.started.elapsed()
+        self.inner.clock.elapsed()
     }
 
     /// Returns how long it may still run before its hard limit ends it; zero when that is past.
@@ -235,7 +239,7 @@ impl AttemptContext {
     /// Returns the instant of its hard limit.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        add(self.inner.started, self.inner.limits.hard)
+        self.inner.clock.after(self.inner.limits.hard)
     }
 
     /// Returns whether its soft limit has passed: time to stop, best with [`TaskError::soft_limit`](crate::task::TaskError::soft_limit).
@@ -255,7 +259,7 @@ impl AttemptContext {
     /// # Cancel safety
     /// Cancel-safe; may be awaited often.
     pub async fn soft_limit(&self) {
-        tokio::time::sleep_until(add(self.inner.started, self.inner.limits.soft)).await;
+        tokio::time::sleep_until(self.inner.clock.after(self.inner.limits.soft)).await;
     }
 
     /// Returns whether somebody asked it to stop: a revocation, or the end of its worker's life.
@@ -340,7 +344,9 @@ impl AttemptContext {
         F: FnOnce() -> T + Send + 'static,
     {
         let held = BlockingMark::new(self.clone());
-        let done = self.inner.worker.blocking.run(move || {
+        let timed = self.clone();
+        let overdue = Box::new(move || timed.overdue());
+        let done = self.inner.worker.blocking.run_timed(overdue, move || {
             let _held = held;
             work()
         });
@@ -348,18 +354,11 @@ impl AttemptContext {
     }
 }
 
-/// Adds without overflow: an unreachable limit is thirty years away.
-fn add(start: Instant, by: Duration) -> Instant {
-    start
-        .checked_add(by)
-        .unwrap_or_else(|| start + Duration::from_secs(30 * 365 * 86_400))
-}
-
 /// Counts blocking work in for as long as it lives, on whatever thread.
-struct BlockingMark(AttemptContext);
+pub(crate) struct BlockingMark(AttemptContext);
 
 impl BlockingMark {
-    fn new(context: AttemptContext) -> Self {
+    pub(crate) fn new(context: AttemptContext) -> Self {
         context.inner.blocking.fetch_add(1, Ordering::AcqRel);
         Self(context)
     }
@@ -386,7 +385,7 @@ impl AttemptContext {
 
     /// Returns when it was started.
     pub(crate) fn started(&self) -> Instant {
-        self.inner.started
+        self.inner.clock.after(Duration::ZERO)
     }
 
     /// Returns what it carries of breakers.
@@ -434,6 +433,48 @@ impl AttemptContext {
         }
     }
 
+    /// Stops its clock: it waits for a thread or a process to run in, and that time is not its own.
+    pub(crate) fn hold(&self) {
+        self.inner.clock.hold();
+    }
+
+    /// Begins an attempt that was held; returns whether it may begin. From here on its limits run.
+    pub(crate) fn claim(&self) -> bool {
+        self.inner.clock.claim()
+    }
+
+    /// Takes an attempt that was held and has not begun from whoever would begin it.
+    pub(crate) fn withdraw(&self) {
+        // Too late where it has begun: what runs is seen by its mark.
+        let _in_time = self.inner.clock.withdraw();
+    }
+
+    /// Notes that a process of its own runs it: who polls it tells it of its end instead of dropping it.
+    pub(crate) fn set_isolated(&self) {
+        self.inner.isolated.store(true, Ordering::Release);
+    }
+
+    /// Returns whether a process of its own runs it.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.inner.isolated.load(Ordering::Acquire)
+    }
+
+    /// Returns by how much it has overstayed its hard limit.
+    pub(crate) fn overdue(&self) -> Duration {
+        self.elapsed().saturating_sub(self.inner.limits.hard)
+    }
+
+    /// Completes when the runtime has aborted the attempt, with why.
+    pub(crate) async fn until_aborted(&self) -> Abort {
+        loop {
+            let notified = self.inner.notify.notified();
+            if let Some(why) = self.aborted() {
+                return why;
+            }
+            notified.await;
+        }
+    }
+
     /// Asks the task to stop.
     pub(crate) fn cancel(&self) {
         self.inner.cancelled.store(true, Ordering::Release);
@@ -442,13 +483,14 @@ impl AttemptContext {
 
     /// Has the consumer drop the task's future at its next poll, which this wakes. The first reason stays.
     pub(crate) fn abort(&self, reason: Abort) {
-        self.cancel();
         let reason = reason as u8;
         // Failing means that somebody else aborted it before: that one's reason holds.
         let _ = self
             .inner
             .aborted
             .compare_exchange(0, reason, Ordering::AcqRel, Ordering::Acquire);
+        // After the reason is there: whoever this wakes looks for it.
+        self.cancel();
         self.inner.waker.wake();
     }
 

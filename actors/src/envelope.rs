@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::ids::TaskName;
+use crate::mode::Mode;
 use crate::time::Timestamp;
 
 /// The stored record of a task, without its arguments.
@@ -76,6 +77,9 @@ pub struct Overrides {
     /// From when on no further attempt begins; the first one does.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub retry_until: Option<Timestamp>,
+    /// Where its code runs.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
 impl Overrides {

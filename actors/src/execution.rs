@@ -24,6 +24,8 @@ use crate::state::{DeadReason, TaskState};
 use crate::task::{TaskError, Verdict};
 use crate::time::Timestamp;
 
+mod death;
+
 /// How long a task waits that no actor here could take, before it is fetched again.
 const UNAVAILABLE_DELAY: Duration = Duration::from_secs(5);
 
@@ -255,6 +257,7 @@ pub(crate) fn conclude(
                 place: None,
             });
         }
+        AttemptEnd::Died(death) => return Some(ended.died(&death, rng)),
         AttemptEnd::Unavailable => Outcome::Release {
             frame: None,
             delay: UNAVAILABLE_DELAY,
@@ -419,7 +422,7 @@ fn panic_failure(report: PanicReport) -> Failure {
     Failure::new(FailureKind::Panic, report.message).with_place(report.location, report.backtrace)
 }
 
-fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
     std::iter::successors(error.source(), |cause| cause.source())
         .map(ToString::to_string)
         .collect()
@@ -450,6 +453,11 @@ fn bury_with(
 fn counted(job: &Job, failure: Failure, limits: &FrameLimits) -> Vec<u8> {
     let mut header = job.header;
     header.attempts = failure.attempt;
+    rewritten(job, header, failure, limits)
+}
+
+/// Returns the frame with another header and the failure remembered, as much of it as fits.
+fn rewritten(job: &Job, mut header: Header, failure: Failure, limits: &FrameLimits) -> Vec<u8> {
     let mut envelope = job.envelope.clone();
     remember(&mut envelope.history, failure);
     for _ in 0..3 {

@@ -1,7 +1,7 @@
 //! One running attempt, as its consumer polls it.
 //!
 //! Notes which attempt has the thread while its code is polled, catches what it throws (its destructors included), and
-//! drops it for real when it is aborted. Invariant: after the end nothing of the task's future is left.
+//! drops it for real when it is aborted; one in a process of its own is polled on until that process has ended. Invariant: after the end nothing of the task's future is left.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -90,7 +90,7 @@ impl Future for Flight {
         let this = &mut *self;
         let end = if !this.start() {
             AttemptEnd::Lost
-        } else if this.context.poll_aborted(cx).is_ready() {
+        } else if this.context.poll_aborted(cx).is_ready() && !this.context.is_isolated() {
             AttemptEnd::Aborted
         } else {
             let Some(body) = this.body.as_mut() else {

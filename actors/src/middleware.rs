@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 
 use crate::context::AttemptContext;
-use crate::runner::{AttemptEnd, Runner};
+use crate::runner::AttemptEnd;
 use crate::task::TaskError;
 
 /// One link of the chain.
@@ -26,7 +26,7 @@ pub struct Done(Vec<u8>);
 pub struct Next {
     links: Arc<[Link]>,
     at: usize,
-    runner: Arc<dyn Runner>,
+    body: LocalBoxFuture<'static, AttemptEnd>,
     context: AttemptContext,
     end: Rc<Cell<Option<AttemptEnd>>>,
 }
@@ -45,7 +45,7 @@ impl Next {
     /// can take it) is an error here too, and keeps its meaning whatever the link makes of it.
     pub async fn run(self) -> Wrapped {
         let Some(link) = self.links.get(self.at).cloned() else {
-            return match self.runner.start(self.context).await {
+            return match self.body.await {
                 AttemptEnd::Returned(outcome) => outcome.map(Done),
                 end => {
                     self.end.set(Some(end));
@@ -62,41 +62,28 @@ impl Next {
     }
 }
 
-/// Runs a task inside the chain.
-pub(crate) struct WrappedRunner {
-    links: Arc<[Link]>,
-    runner: Arc<dyn Runner>,
-}
-
-impl WrappedRunner {
-    /// Puts the chain around a runner; the runner itself where there is none.
-    pub(crate) fn around(links: &Arc<[Link]>, runner: &Arc<dyn Runner>) -> Arc<dyn Runner> {
-        if links.is_empty() {
-            return Arc::clone(runner);
-        }
-        Arc::new(Self {
-            links: Arc::clone(links),
-            runner: Arc::clone(runner),
-        })
+/// Puts the chain around the body of an attempt; the body itself where there is none.
+pub(crate) fn around(
+    links: &Arc<[Link]>,
+    context: AttemptContext,
+    body: LocalBoxFuture<'static, AttemptEnd>,
+) -> LocalBoxFuture<'static, AttemptEnd> {
+    if links.is_empty() {
+        return body;
     }
-}
-
-impl Runner for WrappedRunner {
-    fn start(&self, context: AttemptContext) -> LocalBoxFuture<'static, AttemptEnd> {
-        let end = Rc::new(Cell::new(None));
-        let next = Next {
-            links: Arc::clone(&self.links),
-            at: 0,
-            runner: Arc::clone(&self.runner),
-            context,
-            end: Rc::clone(&end),
-        };
-        Box::pin(async move {
-            let outcome = next.run().await;
-            let returned = AttemptEnd::Returned(outcome.map(|Done(output)| output));
-            end.take().unwrap_or(returned)
-        })
-    }
+    let end = Rc::new(Cell::new(None));
+    let next = Next {
+        links: Arc::clone(links),
+        at: 0,
+        body,
+        context,
+        end: Rc::clone(&end),
+    };
+    Box::pin(async move {
+        let outcome = next.run().await;
+        let returned = AttemptEnd::Returned(outcome.map(|Done(output)| output));
+        end.take().unwrap_or(returned)
+    })
 }
 
 /// Makes a link of a function.

@@ -11,6 +11,7 @@ use rand::Rng;
 use crate::backoff::Backoff;
 use crate::breaker::BreakerPolicy;
 use crate::envelope::Overrides;
+use crate::mode::Mode;
 use crate::time::Timestamp;
 
 pub use self::rules::{MAX_WAIT, RetryRule};
@@ -35,6 +36,7 @@ pub struct Policy {
     hard_limit_at_most: Duration,
     result_ttl: Option<Duration>,
     breaker: Option<BreakerPolicy>,
+    mode: Option<Mode>,
     retry_for: Option<Duration>,
     max_snoozes: u32,
     rules: Rules,
@@ -65,6 +67,7 @@ impl Default for Policy {
             hard_limit_at_most: Duration::MAX,
             result_ttl: None,
             breaker: None,
+            mode: None,
             retry_for: None,
             max_snoozes: Self::MAX_SNOOZES,
             rules: Rules::default(),
@@ -201,6 +204,20 @@ impl Policy {
         self
     }
 
+    /// Sets where attempts run. Unset, a synchronous function runs [`Mode::Blocking`] and everything else
+    /// [`Mode::Inline`]. What a kind of task cannot do is refused when the program starts.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Returns where attempts run, if it was said.
+    #[must_use]
+    pub const fn asked_mode(&self) -> Option<Mode> {
+        self.mode
+    }
+
     /// Says that an attempt that failed with (or because of) an `E` is not worth repeating.
     ///
     /// The error and its chain of sources are looked at. An error that went through `anyhow` is found by its sources only.
@@ -263,6 +280,7 @@ impl Policy {
                 .result_ttl_ms
                 .map(Duration::from_millis)
                 .or(self.result_ttl),
+            mode: overrides.mode.or(self.mode),
         }
     }
 
@@ -284,14 +302,23 @@ impl Policy {
         attempt: u16,
         rng: &mut impl Rng,
     ) -> Duration {
-        if let Some(wait) = self.rules.wait_asked_by(error) {
-            return wait;
-        }
-        let rule = self.rules.rule_for(error).unwrap_or_default();
-        match rule.waits() {
-            Some(backoff) => backoff.delay(u32::from(attempt), rng),
-            None => self.delay_after(attempt, rng),
-        }
+        let typed = self.typed_delay(error, attempt, rng);
+        typed.unwrap_or_else(|| self.delay_after(attempt, rng))
+    }
+
+    /// Returns the wait that an error asks for itself, or that is said of its type.
+    pub(crate) fn typed_delay(
+        &self,
+        error: &(dyn Error + 'static),
+        attempt: u16,
+        rng: &mut impl Rng,
+    ) -> Option<Duration> {
+        let asked = self.rules.wait_asked_by(error);
+        asked.or_else(|| {
+            let rule = self.rules.rule_for(error)?;
+            rule.waits()
+                .map(|backoff| backoff.delay(u32::from(attempt), rng))
+        })
     }
 
     /// Returns how many attempts there are in all when one failed with `error`, if something is said of its type.
@@ -354,6 +381,8 @@ pub struct Limits {
     pub hard: Duration,
     /// How long its result is kept, if it says so.
     pub result_ttl: Option<Duration>,
+    /// Where its code runs, if it or its policy says so.
+    pub mode: Option<Mode>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod broker;
 mod inspect;
+mod isolation;
 mod spool;
 mod store;
 
@@ -13,6 +14,7 @@ pub use inspect::{
     Counters, Cursor, QueueStatus, ScanPage, ScanRequest, SharedValue, StoredTask, Wake,
     WorkerRecord, id_of,
 };
+pub use isolation::{ChildStatus, Death, IsolatedEnd, Isolation, KILL_GRACE, LAST_LINES, Stop};
 pub use spool::{Sent, Spool, SpoolError};
 pub use store::{
     DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,

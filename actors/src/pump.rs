@@ -323,7 +323,12 @@ impl Pump {
         let now = (worker, Instant::now());
         let context = AttemptContext::new(key, *job, self.setup.queue.clone(), limits, now);
         let body: LocalBoxFuture<'static, AttemptEnd> = match gate {
-            None => kind.runner.start(context.clone()),
+            None => kind.start(context.clone(), false),
+            Some(gate) if kind.isolates_suspects(&self.setup.worker) => {
+                // Alone all the same, and without a mark: a worker that dies of something else is no evidence.
+                context.enter_gate(gate);
+                kind.start(context.clone(), true)
+            }
             Some(gate) => {
                 context.enter_gate(gate);
                 self.marked(tag, context.clone(), Arc::clone(&kind))
@@ -357,7 +362,7 @@ impl Pump {
         let (link, place) = (self.setup.link.clone(), self.line.table.place(tag));
         Box::pin(async move {
             match link.insist(|| link.broker.mark_started(&place)).await {
-                Ok(true) => kind.runner.start(context).await,
+                Ok(true) => kind.start(context, true).await,
                 Ok(false) | Err(BrokerError::Gone) => AttemptEnd::Lost,
                 Err(_) => AttemptEnd::Unavailable,
             }

@@ -1,5 +1,6 @@
 //! The registry: which kinds of tasks a program knows, what is allowed to each, and what runs it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -9,10 +10,13 @@ use crate::breaker::{BreakerOverride, BreakerPolicy};
 use crate::context::AttemptContext;
 use crate::frame::{FrameError, FrameLimits};
 use crate::ids::{BreakerName, NameError, TaskName};
-use crate::middleware::{Link, Next, Wrapped, WrappedRunner, link};
+use crate::middleware::{Link, Next, Wrapped, link};
 use crate::misfit::Misfit;
+use crate::mode::Mode;
 use crate::policy::Policy;
-use crate::runner::{FunctionRunner, Runner};
+use crate::runner::{
+    BlockingRunner, ForeignAttempt, ForeignError, ForeignRunner, FunctionRunner, Runner, actor_can,
+};
 use crate::task::{Task, TaskError};
 use crate::workshop::{Runners, TaskActor, TaskActorKind};
 
@@ -23,7 +27,7 @@ type FindMisfit = fn(&[u8], &FrameLimits) -> Option<Misfit>;
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) policy: Arc<Policy>,
-    pub(crate) queue: &'static str,
+    pub(crate) queue: Cow<'static, str>,
     pub(crate) has_output: bool,
     /// What runs it on every lane; `None` for one whose runners are made per lane by its task actor.
     pub(crate) runner: Option<Arc<dyn Runner>>,
@@ -38,6 +42,8 @@ pub(crate) struct Kind {
     pub(crate) has_output: bool,
     pub(crate) sensitive: &'static [&'static str],
     pub(crate) runner: Arc<dyn Runner>,
+    /// The program's code around every attempt.
+    pub(crate) links: Arc<[Link]>,
 }
 
 /// The kinds of tasks of one lane.
@@ -71,6 +77,16 @@ pub enum RegisterError {
     /// Two task actors have the same name.
     #[error("two task actors are called `{0}`; give one of them a name of its own")]
     DuplicateActor(String),
+    /// A kind of task is to run where it cannot.
+    #[error("`{task}` cannot run in mode `{mode}`: {why}")]
+    Mode {
+        /// The kind.
+        task: TaskName,
+        /// Where it is to run.
+        mode: Mode,
+        /// Why it cannot.
+        why: &'static str,
+    },
 }
 
 impl Registry {
@@ -85,6 +101,54 @@ impl Registry {
         R: Future<Output = Result<T::Output, TaskError>> + 'static,
     {
         self.add::<T>(Some(Arc::new(FunctionRunner::new(function))))
+    }
+
+    /// Registers a synchronous function for a kind of task: it runs where its thread may be blocked.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the name cannot be used or is taken.
+    pub fn blocking_function<T, F>(&mut self, function: F) -> Result<(), RegisterError>
+    where
+        T: Task,
+        F: Fn(Attempt<T>) -> Result<T::Output, TaskError> + Clone + Send + Sync + 'static,
+    {
+        self.add::<T>(Some(Arc::new(BlockingRunner::new(function))))
+    }
+
+    /// Registers a kind of task that is no Rust type: by its name, with arguments and results as plain values.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the name is taken.
+    pub fn foreign<F, R>(
+        &mut self,
+        name: TaskName,
+        (queue, policy): (String, Policy),
+        function: F,
+    ) -> Result<(), RegisterError>
+    where
+        F: Fn(serde_json::Value, ForeignAttempt) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<serde_json::Value, ForeignError>> + 'static,
+    {
+        let entry = Entry {
+            policy: Arc::new(policy),
+            queue: Cow::Owned(queue),
+            has_output: true,
+            runner: Some(Arc::new(ForeignRunner::new(function))),
+            check: |args, limits| {
+                crate::frame::decode_value::<serde_json::Value>(args, limits).map(drop)
+            },
+            misfit: |_, _| None,
+            sensitive: &[],
+        };
+        self.insert(name, entry)
+    }
+
+    fn insert(&mut self, name: TaskName, entry: Entry) -> Result<(), RegisterError> {
+        if self.entries.contains_key(&name) {
+            return Err(RegisterError::Duplicate(name));
+        }
+        self.entries.insert(name, entry);
+        Ok(())
     }
 
     /// Registers a task actor with the kinds of tasks it handles.
@@ -113,20 +177,16 @@ impl Registry {
             name: T::NAME.to_owned(),
             error,
         })?;
-        if self.entries.contains_key(&name) {
-            return Err(RegisterError::Duplicate(name));
-        }
         let entry = Entry {
             policy: Arc::new(T::policy()),
-            queue: T::QUEUE,
+            queue: Cow::Borrowed(T::QUEUE),
             has_output: std::any::TypeId::of::<T::Output>() != std::any::TypeId::of::<()>(),
             runner,
             check: |args, limits| crate::frame::decode_value::<T>(args, limits).map(drop),
             misfit: Misfit::of::<T>,
             sensitive: T::SENSITIVE,
         };
-        self.entries.insert(name, entry);
-        Ok(())
+        self.insert(name, entry)
     }
 
     /// Returns the kinds as a lane runs them, given the runners of its task actors.
@@ -138,7 +198,8 @@ impl Registry {
                 policy: Arc::clone(&entry.policy),
                 has_output: entry.has_output,
                 sensitive: entry.sensitive,
-                runner: WrappedRunner::around(&links, runner),
+                runner: Arc::clone(runner),
+                links: Arc::clone(&links),
             };
             Some((name.clone(), Arc::new(kind)))
         };
@@ -152,6 +213,53 @@ impl Registry {
         R: Future<Output = Wrapped> + 'static,
     {
         self.links.push(link(function));
+    }
+
+    /// Returns every kind of task whose policy asks for what it cannot do. `isolation` says whether the program has
+    /// processes to isolate attempts in.
+    #[must_use]
+    pub fn mode_mistakes(&self, isolation: bool) -> Vec<RegisterError> {
+        let asked = self
+            .entries
+            .iter()
+            .filter_map(|(task, entry)| Some((task, entry.policy.asked_mode()?)));
+        asked
+            .filter_map(|(task, mode)| self.check_mode(task, mode, isolation).err())
+            .collect()
+    }
+
+    /// Returns where a kind of task runs by its policy; `None` when it is not known or its policy does not say.
+    #[must_use]
+    pub fn mode_of(&self, task: &TaskName) -> Option<Mode> {
+        self.entries.get(task)?.policy.asked_mode()
+    }
+
+    /// Tells whether a kind of task can run in a mode; one that is not known here may.
+    ///
+    /// # Errors
+    /// [`RegisterError::Mode`] with why not.
+    pub fn check_mode(
+        &self,
+        task: &TaskName,
+        mode: Mode,
+        isolation: bool,
+    ) -> Result<(), RegisterError> {
+        let Some(entry) = self.entries.get(task) else {
+            return Ok(());
+        };
+        let runner = entry.runner.as_ref();
+        let can = runner.map_or_else(|| actor_can(mode), |runner| runner.can(mode));
+        let why = match mode {
+            _ if can && (isolation || mode != Mode::Isolated) => return Ok(()),
+            Mode::Inline => "a synchronous function would block its lane's thread",
+            Mode::Blocking => "only functions can, neither task actors nor commands",
+            Mode::Isolated if !can => "a command has a process of its own anyway",
+            Mode::Isolated => {
+                "the program offers no child processes; call `celeriac::isolation::enter` at the top of its `main`"
+            }
+        };
+        let task = task.clone();
+        Err(RegisterError::Mode { task, mode, why })
     }
 
     /// Changes the policy of a kind of task; returns whether there is such a kind.
@@ -181,8 +289,8 @@ impl Registry {
 
     /// Returns the queue that a kind of task names for itself.
     #[must_use]
-    pub fn queue_of(&self, task: &TaskName) -> Option<&'static str> {
-        self.entries.get(task).map(|entry| entry.queue)
+    pub fn queue_of(&self, task: &TaskName) -> Option<&str> {
+        self.entries.get(task).map(|entry| &*entry.queue)
     }
 
     /// Returns the policy of a kind of task.

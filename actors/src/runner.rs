@@ -17,9 +17,18 @@ use crate::attempt::{Attempt, HandoffGuard, encode_output, take_body};
 use crate::context::{AttemptContext, Phase};
 use crate::frame::decode_value;
 use crate::misfit::Misfit;
+use crate::mode::Mode;
 use crate::panics::PanicReport;
+use crate::ports::Death;
 use crate::reference::{Ref, SendError, Slot};
 use crate::task::{Task, TaskError};
+
+mod blocking;
+mod foreign;
+
+pub(crate) use blocking::Withdrawal;
+pub(crate) use foreign::ForeignRunner;
+pub use foreign::{ForeignAttempt, ForeignError};
 
 /// How often an attempt is handed to another incarnation of its actor before it is given back to the queue.
 const MAX_DISPATCHES: u32 = 16;
@@ -41,11 +50,30 @@ pub(crate) enum AttemptEnd {
     Aborted,
     /// The delivery turned out to be somebody else's before it was started.
     Lost,
+    /// The process of its own that ran it died.
+    Died(Death),
 }
 
 /// Makes the future of one attempt.
 pub(crate) trait Runner: Send + Sync {
+    /// Runs it on this thread.
     fn start(&self, context: AttemptContext) -> LocalBoxFuture<'static, AttemptEnd>;
+
+    /// Runs it on a thread of the blocking pool, where the kind of task can do that.
+    fn start_blocking(
+        &self,
+        _context: &AttemptContext,
+    ) -> Option<LocalBoxFuture<'static, AttemptEnd>> {
+        None
+    }
+
+    /// Returns where it runs when nobody says where.
+    fn usual_mode(&self) -> Mode {
+        Mode::Inline
+    }
+
+    /// Returns whether it can run there.
+    fn can(&self, mode: Mode) -> bool;
 }
 
 /// Runs a task as a plain async function.
@@ -79,6 +107,76 @@ where
             context.set_phase(Phase::Started);
             AttemptEnd::Returned(encode_output(function(Attempt::new(args, context)).await))
         })
+    }
+
+    fn start_blocking(
+        &self,
+        context: &AttemptContext,
+    ) -> Option<LocalBoxFuture<'static, AttemptEnd>> {
+        let function = self.function.clone();
+        let body = move |context: AttemptContext| {
+            let args = match decode::<T>(&context) {
+                Ok(args) => args,
+                Err(end) => return end,
+            };
+            context.set_phase(Phase::Started);
+            let aborted = context.clone();
+            let returned = function(Attempt::new(args, context));
+            blocking::wait_for(async move { encode_output(returned.await) }, &aborted)
+        };
+        Some(blocking::on_pool(context, body))
+    }
+
+    fn can(&self, _: Mode) -> bool {
+        true
+    }
+}
+
+/// Runs a task as a plain synchronous function, on a thread that may be blocked.
+pub(crate) struct BlockingRunner<T, F> {
+    function: F,
+    task: PhantomData<fn(T)>,
+}
+
+impl<T, F> BlockingRunner<T, F> {
+    pub(crate) fn new(function: F) -> Self {
+        Self {
+            function,
+            task: PhantomData,
+        }
+    }
+}
+
+impl<T, F> Runner for BlockingRunner<T, F>
+where
+    T: Task,
+    F: Fn(Attempt<T>) -> Result<T::Output, TaskError> + Clone + Send + Sync + 'static,
+{
+    fn start(&self, context: AttemptContext) -> LocalBoxFuture<'static, AttemptEnd> {
+        let function = self.function.clone();
+        blocking::on_pool(&context, move |context| {
+            let args = match decode::<T>(&context) {
+                Ok(args) => args,
+                Err(end) => return end,
+            };
+            context.set_phase(Phase::Started);
+            AttemptEnd::Returned(encode_output(function(Attempt::new(args, context))))
+        })
+    }
+
+    fn start_blocking(
+        &self,
+        context: &AttemptContext,
+    ) -> Option<LocalBoxFuture<'static, AttemptEnd>> {
+        Some(self.start(context.clone()))
+    }
+
+    fn usual_mode(&self) -> Mode {
+        Mode::Blocking
+    }
+
+    fn can(&self, mode: Mode) -> bool {
+        mode != Mode::Inline
     }
 }
 
@@ -120,6 +218,15 @@ impl<T: Task> Runner for ActorRunner<T> {
             }
         })
     }
+
+    fn can(&self, mode: Mode) -> bool {
+        actor_can(mode)
+    }
+}
+
+/// Returns whether a task of a task actor can run there: an actor lives on its lane's thread, whoever needs it.
+pub(crate) fn actor_can(mode: Mode) -> bool {
+    mode != Mode::Blocking
 }
 
 /// Sends the attempt until an incarnation of the actor has handled it. Attempts that died in a mailbox behind another

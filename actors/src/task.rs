@@ -106,7 +106,7 @@ pub struct TaskError {
 }
 
 /// What an error means for the task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Verdict {
     /// Try again as the policy says.
     Retry,

@@ -30,6 +30,7 @@ use crate::table::AttemptTable;
 
 mod debts;
 mod patrol;
+mod pool;
 
 /// How often the broker is asked to forget what is over.
 const TIDY: Duration = Duration::from_secs(60);

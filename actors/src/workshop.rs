@@ -248,12 +248,17 @@ pub(crate) struct Equipment {
 /// A kind of task actor, its type erased.
 pub(crate) trait TaskActorKind: Send + Sync {
     fn name(&self) -> &str;
+    fn handles(&self, task: &TaskName) -> bool;
     fn equip(&self, worker: &Arc<WorkerContext>, seat: &LaneSeat) -> Equipment;
 }
 
 impl<A: Actor<Context = Context<A>>> TaskActorKind for TaskActor<A> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn handles(&self, task: &TaskName) -> bool {
+        self.handles.iter().any(|(name, ..)| *name == task.as_str())
     }
 
     fn equip(&self, worker: &Arc<WorkerContext>, seat: &LaneSeat) -> Equipment {

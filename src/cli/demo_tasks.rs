@@ -5,6 +5,7 @@
 
 mod checksum;
 mod journal;
+mod rough;
 
 use std::time::Duration;
 
@@ -31,6 +32,11 @@ pub(crate) fn add(app: App) -> App {
         .task(abort)
         .task(checksum::run)
         .task(journal::run)
+        .task(rough::overflow)
+        .task(rough::hog)
+        .task(rough::deadlock)
+        .task(rough::quit)
+        .task(rough::print)
 }
 
 /// Five attempts within about a second.
@@ -192,7 +198,9 @@ impl Task for Abort {
     type Output = ();
 }
 
+#[expect(clippy::print_stderr, reason = "its last words are evidence")]
 async fn abort(_: Attempt<Abort>) -> Result<(), TaskError> {
+    eprintln!("aborting as asked");
     std::process::abort();
 }
 
@@ -206,7 +214,8 @@ macro_rules! takes_anything {
         })+
     };
 }
-takes_anything!(Panic, Abort);
+use rough::{Deadlock, Hog, Overflow};
+takes_anything!(Panic, Abort, Overflow, Hog, Deadlock);
 
 #[cfg(test)]
 mod tests {
@@ -219,8 +228,8 @@ mod tests {
         let mut names: Vec<String> = app.registry().names().map(ToString::to_string).collect();
         names.sort();
         let expected = [
-            "abort", "block", "checksum", "echo", "fail", "flaky", "journal", "panic", "sleep",
-            "spin",
+            "abort", "block", "checksum", "deadlock", "echo", "exit", "fail", "flaky", "hog",
+            "journal", "overflow", "panic", "print", "sleep", "spin",
         ];
         assert_eq!(names, expected.map(|name| format!("demo.{name}")));
     }

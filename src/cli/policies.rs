@@ -24,6 +24,9 @@ fn adjusted(mut policy: Policy, over: &TaskOverride) -> Policy {
     if let Some(limit) = over.hard_limit {
         policy = policy.hard_limit(limit);
     }
+    if let Some(mode) = over.mode {
+        policy = policy.mode(mode);
+    }
     if let Some(fraction) = over.backoff_jitter {
         policy = policy.jitter(fraction);
     }

@@ -28,7 +28,8 @@ use super::exit::{Exit, Failure};
 use super::policies::adjust;
 use super::session::Session;
 use crate::app::App;
-use crate::config::{Config, StoreTarget};
+use crate::config::{Config, Recycle, StoreTarget};
+use crate::isolation::{IsolationOptions, own_program};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
 
@@ -84,7 +85,30 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
     let ended = daemon(args, &session, app, &log);
     // A reader that has stalled costs the last lines, not the exit.
     let _all_written = guard.finish(telemetry::FLUSH_LIMIT);
-    ended
+    match (ended, session.config.recycle) {
+        (Ok(Exit::Recycle), Recycle::Exec) => Err(start_afresh()),
+        (ended, _) => ended,
+    }
+}
+
+/// Becomes a fresh process of the same program with the same arguments; returns only when that fails.
+fn start_afresh() -> Failure {
+    use std::os::unix::process::CommandExt as _;
+
+    let program = match own_program() {
+        Ok(program) => program,
+        Err(error) => return Failure::new(Exit::Recycle, error),
+    };
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
+    Failure::new(
+        Exit::Recycle,
+        anyhow::Error::from(error).context("cannot start afresh"),
+    )
 }
 
 /// Has the kernel kill this process when its parent is gone.
@@ -111,7 +135,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     let Some(broker) = opened else {
         return Ok(Exit::Ok);
     };
-    let mut app = app;
+    let mut app = config.commands.iter().cloned().fold(app, App::command);
     adjust(&mut app, config);
     for (name, over) in &config.breakers {
         app.override_breaker(name.clone(), *over);
@@ -125,6 +149,9 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         max_size: config.results.max_size,
     };
     options.blocking_threads = config.blocking_threads;
+    options.max_stuck_threads = config.max_stuck_threads;
+    options.recycle_grace = config.grace;
+    options.isolation = isolation_options(config, args.demo);
     options.log = log.clone();
     options.spool = session.spool(&broker)?;
     if let Err(error) = make_data_directory(config) {
@@ -310,4 +337,16 @@ fn retry_budgets(config: &Config) -> Vec<(QueueName, RetryBudget)> {
         Some((queue.clone(), budget))
     };
     config.consume.iter().filter_map(of).collect()
+}
+
+fn isolation_options(config: &Config, demo: bool) -> IsolationOptions {
+    let isolation = &config.isolation;
+    IsolationOptions {
+        children: isolation.children,
+        max_tasks_per_child: isolation.max_tasks_per_child,
+        max_memory_per_child: isolation.max_memory_per_child,
+        memory_limit: isolation.memory_limit,
+        nice: isolation.nice,
+        demo,
+    }
 }

@@ -118,6 +118,7 @@ impl Status {
             parts.insert(1, format!("spool   {}", spool.text(now)));
         }
         parts.extend(self.draw_running());
+        parts.extend(self.draw_children());
         let shut = self.breakers.table(now, Breaker::is_shut);
         parts.extend((!shut.is_empty()).then_some(shut));
         let mut outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
@@ -159,6 +160,33 @@ impl Status {
             text.push_str(&line);
         }
         text
+    }
+
+    /// Draws the child processes of all workers, where there are some.
+    fn draw_children(&self) -> Option<String> {
+        let alive = self.workers.iter().filter(|worker| worker.record.alive);
+        let rows: Vec<Vec<String>> = alive
+            .flat_map(|worker| {
+                let children = worker.detail.iter().flat_map(|detail| &detail.children);
+                children.map(move |child| {
+                    let dash = || "-".to_owned();
+                    let ran = child.running_ms.map(std::time::Duration::from_millis);
+                    vec![
+                        child.pid.to_string(),
+                        child.task.as_ref().map_or_else(dash, ToString::to_string),
+                        child.id.map_or_else(dash, |id| id.to_string()),
+                        ran.map_or_else(dash, span),
+                        child.attempts.to_string(),
+                        child
+                            .memory
+                            .map_or_else(dash, |bytes| format!("{} MiB", bytes >> 20)),
+                        worker.record.worker.to_string(),
+                    ]
+                })
+            })
+            .collect();
+        let head = ["CHILD", "TASK", "ID", "FOR", "DONE", "MEMORY", "WORKER"];
+        (!rows.is_empty()).then(|| output::table(&head, &rows))
     }
 
     fn draw_running(&self) -> Option<String> {

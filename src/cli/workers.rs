@@ -141,6 +141,8 @@ impl Worker {
             "breakers": detail.map(|d| &d.breakers),
             "lanes": detail.map(|d| &d.lanes),
             "retry_budgets": detail.map(|d| &d.retry_budgets),
+            "children": detail.map(|d| &d.children),
+            "stuck_threads": detail.map(|d| d.stuck_threads),
         })
     }
 }

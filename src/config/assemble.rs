@@ -7,26 +7,24 @@ use std::str::FromStr;
 use celeriac_actors::breaker::BreakerOverride;
 use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::QueueName;
-use celeriac_actors::route;
+use celeriac_actors::route::{self, Route};
 
 use super::checked::{
-    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, RedisConfig,
-    ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+    Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
+    Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
 use super::value::Value;
+use crate::command::Command;
 
 /// Builds the configuration from settings without mistakes.
 pub(super) fn build(settings: &Settings) -> Config {
     let data_dir = settings.path("data_dir");
     let size = |path| small(settings.count(path));
     let broker = settings.url("broker").cloned().unwrap_or(Url::Sqlite(None));
-    let mut routes = match settings.get("routes", None).map(|setting| &setting.value) {
-        Some(Value::Routes(routes)) => routes.iter().map(|(route, _)| route.clone()).collect(),
-        _ => Vec::new(),
-    };
-    routes.extend(route::built_in());
+    let commands = commands(settings);
+    let routes = routes(settings, &commands);
     Config {
         environment: match settings.choice("environment") {
             "production" => Environment::Production,
@@ -45,9 +43,15 @@ pub(super) fn build(settings: &Settings) -> Config {
         max_frame: size("max_frame"),
         max_args: size("max_args"),
         max_stuck_lanes: size("max_stuck_lanes"),
+        max_stuck_threads: size("max_stuck_threads"),
+        recycle: match settings.choice("recycle") {
+            "exec" => Recycle::Exec,
+            _ => Recycle::Exit,
+        },
         spool: Some(settings.path("spool")).filter(|path| !path.as_os_str().is_empty()),
         spool_max: settings.count("spool_max"),
         routes,
+        commands,
         queues: each(&settings.names.queues, |name| queue(settings, name)),
         tasks: each(&settings.names.tasks, |name| task(settings, name)),
         breakers: each(&settings.names.breakers, |name| breaker(settings, name)),
@@ -78,6 +82,7 @@ pub(super) fn build(settings: &Settings) -> Config {
             },
             migrate_at_start: settings.switch("store.migrate_at_start"),
         },
+        isolation: isolation(settings),
         supervision: supervision(settings),
         log: log(settings),
         data_dir,
@@ -96,6 +101,26 @@ where
 fn each<N: Ord + FromStr, T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T) -> BTreeMap<N, T> {
     let one = |name: &String| Some((name.parse().ok()?, make(name)));
     names.iter().filter_map(one).collect()
+}
+
+fn commands(settings: &Settings) -> Vec<Command> {
+    match settings.get("command", None).map(|setting| &setting.value) {
+        Some(Value::Commands(commands)) => commands.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the routes that somebody typed, then those of commands, then the built-in ones.
+fn routes(settings: &Settings, commands: &[Command]) -> Vec<Route> {
+    let mut routes: Vec<Route> = match settings.get("routes", None).map(|setting| &setting.value) {
+        Some(Value::Routes(routes)) => routes.iter().map(|(route, _)| route.clone()).collect(),
+        _ => Vec::new(),
+    };
+    // Programs that do not know a command send its tasks to its queue all the same.
+    let own = |command: &Command| Route::new(command.name.as_str(), &command.queue);
+    routes.extend(commands.iter().map(own));
+    routes.extend(route::built_in());
+    routes
 }
 
 /// Returns what a broker's URL names, once the data directory is known.
@@ -141,6 +166,9 @@ fn task(settings: &Settings, name: &str) -> TaskOverride {
         max_attempts: settings.count_of("tasks.*.max_attempts", name).map(small),
         soft_limit: settings.span_of("tasks.*.soft_limit", name),
         hard_limit: settings.span_of("tasks.*.hard_limit", name),
+        mode: settings
+            .choice_of("tasks.*.mode", name)
+            .and_then(|word| word.parse().ok()),
         backoff_base: settings.span_of("tasks.*.backoff_base", name),
         backoff_ceiling: settings.span_of("tasks.*.backoff_ceiling", name),
         backoff_jitter: settings.share_of("tasks.*.backoff_jitter", name),
@@ -159,6 +187,16 @@ fn breaker(settings: &Settings, name: &str) -> BreakerOverride {
         open_ceiling: settings.span_of("breakers.*.open_ceiling", name),
         jitter: settings.share_of("breakers.*.jitter", name),
         probe_limit: settings.span_of("breakers.*.probe_limit", name),
+    }
+}
+
+fn isolation(settings: &Settings) -> IsolationConfig {
+    IsolationConfig {
+        children: small(settings.count("isolation.children")),
+        max_tasks_per_child: settings.count_of("isolation.max_tasks_per_child", None),
+        max_memory_per_child: settings.count_of("isolation.max_memory_per_child", None),
+        memory_limit: settings.count_of("isolation.memory_limit", None),
+        nice: small(settings.count("isolation.nice")),
     }
 }
 

@@ -9,11 +9,13 @@ use std::time::Duration;
 use celeriac_actors::breaker::BreakerOverride;
 use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::{BreakerName, QueueName, TaskName};
+use celeriac_actors::mode::Mode;
 use celeriac_actors::route::{self, Route};
 
 use super::keys::queue_name_fault;
 use super::mistake::{Mistake, Origin, Report};
 use super::target::{BrokerTarget, StoreTarget};
+use crate::command::Command;
 use crate::suggest;
 
 /// What a process is run for.
@@ -23,6 +25,15 @@ pub enum Environment {
     Development,
     /// For real.
     Production,
+}
+
+/// What a process does that wants to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recycle {
+    /// It ends with 75.
+    Exit,
+    /// It starts afresh in its own place.
+    Exec,
 }
 
 /// What an acknowledged task of the embedded broker survives.
@@ -87,6 +98,10 @@ pub struct Config {
     pub max_args: usize,
     /// How many blocked threads are replaced, per arbiter, before the process asks to be recycled.
     pub max_stuck_lanes: usize,
+    /// How many threads that hang in blocking work are replaced before the process asks to be recycled.
+    pub max_stuck_threads: usize,
+    /// What the process does that asks to be recycled.
+    pub recycle: Recycle,
     /// The file that takes tasks while the broker is away, if there is one.
     pub spool: Option<PathBuf>,
     /// How many bytes may wait there.
@@ -95,6 +110,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The queues by name, the built-in ones included.
     pub queues: BTreeMap<QueueName, QueueConfig>,
+    /// The tasks that programs run.
+    pub commands: Vec<Command>,
     /// What is said about single tasks, by name.
     pub tasks: BTreeMap<TaskName, TaskOverride>,
     /// What is said about single breakers, by name.
@@ -107,6 +124,8 @@ pub struct Config {
     pub results: ResultsConfig,
     /// Dead letters, snapshots and the audit.
     pub store: StoreConfig,
+    /// Child processes.
+    pub isolation: IsolationConfig,
     /// Restarts of our own actors.
     pub supervision: SupervisionConfig,
     /// Log lines.
@@ -133,6 +152,8 @@ pub struct TaskOverride {
     pub soft_limit: Option<Duration>,
     /// When a running attempt is ended.
     pub hard_limit: Option<Duration>,
+    /// Where attempts run.
+    pub mode: Option<Mode>,
     /// The wait before the second attempt.
     pub backoff_base: Option<Duration>,
     /// The longest wait before an attempt.
@@ -175,6 +196,21 @@ pub struct StoreConfig {
     pub target: StoreTarget,
     /// Whether `run` brings the schema up to date.
     pub migrate_at_start: bool,
+}
+
+/// Child processes of isolated attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsolationConfig {
+    /// How many there are.
+    pub children: usize,
+    /// How many attempts one runs.
+    pub max_tasks_per_child: Option<u64>,
+    /// How much memory one may have after an attempt, in bytes.
+    pub max_memory_per_child: Option<u64>,
+    /// How much address space one may have, in bytes.
+    pub memory_limit: Option<u64>,
+    /// By how much their priority is lower.
+    pub nice: u8,
 }
 
 /// Restarts of our own actors.

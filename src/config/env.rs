@@ -11,11 +11,22 @@ use super::table::TABLE;
 use super::value::Raw;
 use crate::suggest;
 
+/// What a command is told of its task.
+const OF_A_COMMAND: [&str; 5] = [
+    "CELERIAC_TASK",
+    "CELERIAC_TASK_ID",
+    "CELERIAC_TASK_ATTEMPT",
+    "CELERIAC_TASK_QUEUE",
+    "CELERIAC_TASK_DEADLINE",
+];
+
 /// Reads the `CELERIAC_…` variables.
 pub(super) fn variables(sources: &Sources, names: &Names, report: &mut Report) -> Vec<Entry> {
     let mut entries = Vec::new();
     let set = |(name, value): &(&String, &String)| {
-        name.starts_with("CELERIAC_") && !value.is_empty() && *name != FILE_VARIABLE
+        let ours = name.starts_with("CELERIAC_") && !value.is_empty() && *name != FILE_VARIABLE;
+        // A command calls us, and what it was told of its own task is no setting.
+        ours && !OF_A_COMMAND.contains(&name.as_str())
     };
     for (name, value) in sources.env.iter().filter(set) {
         let origin = Origin::Env { name: name.clone() };

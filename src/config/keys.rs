@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Queues,
     /// Patterns with their queues.
     Routes,
+    /// Programs that are tasks.
+    Commands,
 }
 
 /// What holds when nobody says anything.

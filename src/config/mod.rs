@@ -20,6 +20,7 @@
 
 mod assemble;
 mod checked;
+mod commands;
 mod cross;
 mod env;
 mod file;
@@ -38,8 +39,8 @@ mod tests;
 mod value;
 
 pub use checked::{
-    Color, Config, EmbeddedConfig, Environment, LogConfig, LogFormat, QueueConfig, RedisConfig,
-    ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+    Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
+    Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
 pub use keys::BUILT_IN_QUEUES;
 pub use mistake::{Mistake, Origin, Report, Severity};

@@ -243,9 +243,14 @@ impl Settings {
 
     /// Returns a word of a choice.
     pub(super) fn choice(&self, path: &str) -> &'static str {
-        match self.value(path, None) {
-            Some(Value::Choice(word)) => word,
-            _ => "",
+        self.choice_of(path, None).unwrap_or_default()
+    }
+
+    /// Returns a word of a choice that may be unset.
+    pub(super) fn choice_of(&self, path: &str, name: Option<&str>) -> Option<&'static str> {
+        match self.value(path, name)? {
+            Value::Choice(word) => Some(word),
+            _ => None,
         }
     }
 

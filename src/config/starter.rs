@@ -59,7 +59,7 @@ pub fn starter_config() -> StarterFile {
          # Times are written like \"12s\" or \"1m 30s\", sizes like \"512KiB\" or \"1MiB\".\n",
     );
     let mut section = "";
-    let tables = |key: &&Key| key.kind != Kind::Routes;
+    let tables = |key: &&Key| !matches!(key.kind, Kind::Routes | Kind::Commands);
     for key in TABLE.iter().filter(tables) {
         let (parent, leaf) = key.path.rsplit_once('.').unwrap_or(("", key.path));
         if parent != section {
@@ -77,6 +77,14 @@ pub fn starter_config() -> StarterFile {
         text.push_str(&comment(key));
         text.push_str(&format!(
             "#[[{}]]\n#task = \"{task}\"\n#queue = \"{queue}\"\n",
+            key.path
+        ));
+    }
+    for key in TABLE.iter().filter(|key| key.kind == Kind::Commands) {
+        let (name, program) = key.example.split_once('=').unwrap_or((key.example, ""));
+        text.push_str(&comment(key));
+        text.push_str(&format!(
+            "#[[{}]]\n#name = \"{name}\"\n#program = \"{program}\"\n#args = [\"--customer={{{{customer}}}}\"]\n",
             key.path
         ));
     }
@@ -131,9 +139,12 @@ fn comment(key: &Key) -> String {
 /// Returns the example as TOML.
 fn example(key: &Key) -> String {
     match key.kind {
-        Kind::Count(..) | Kind::Share | Kind::Switch | Kind::Queues | Kind::Routes => {
-            key.example.to_owned()
-        }
+        Kind::Count(..)
+        | Kind::Share
+        | Kind::Switch
+        | Kind::Queues
+        | Kind::Routes
+        | Kind::Commands => key.example.to_owned(),
         _ => format!("{:?}", key.example),
     }
 }

@@ -184,6 +184,21 @@ pub(super) static TABLE: &[Key] = &[
         "How many blocked threads are replaced by fresh ones, per arbiter, before the process asks to be recycled.",
     ),
     row(
+        "max_stuck_threads",
+        Kind::Count(0, 4_096),
+        Derived("4 x cores", |f| (4 * f.cores).to_string()),
+        "16",
+        "How many threads that hang in blocking work beyond its hard limit are replaced by fresh ones before the process \
+         asks to be recycled.",
+    ),
+    plain(
+        "recycle",
+        Kind::Choice(&["exit", "exec"]),
+        "exit",
+        "What a process does that wants to be recycled, once it has given back what runs: `exit` ends with 75 for a \
+         service manager that starts it again, `exec` starts afresh in its own place.",
+    ),
+    row(
         "spool",
         Kind::Path,
         Unset("none: an enqueue fails while the broker is away"),
@@ -205,6 +220,15 @@ pub(super) static TABLE: &[Key] = &[
         "Which queue a task goes to by a pattern of its name (`*` any text, `?` one character). The first match wins; \
          billing.*, kyb.* and notifications.* go to the queues of those names after your own. In the environment: \
          pattern=queue, with commas between.",
+    ),
+    row(
+        "command",
+        Kind::Commands,
+        Preset::Fixed(""),
+        "reports.nightly=/usr/local/bin/nightly",
+        "Tasks that programs run: arguments as JSON on standard input, the result as JSON on standard output, exit code 0 \
+         for success, 75 to be tried again, any other for a failure. More keys of a section: args, env, cwd, queue, \
+         soft_limit, hard_limit, max_attempts, retry_codes.",
     ),
     // Sections.
     plain(
@@ -261,6 +285,40 @@ pub(super) static TABLE: &[Key] = &[
         }),
         "true",
         "Whether `run` brings the store's schema up to date; otherwise `celeriac migrate` does.",
+    ),
+    row(
+        "isolation.children",
+        Kind::Count(1, 1_024),
+        Derived("cores, at least 2", |f| f.cores.clamp(2, 1_024).to_string()),
+        "4",
+        "How many child processes run isolated attempts, one at a time each.",
+    ),
+    row(
+        "isolation.max_tasks_per_child",
+        Kind::Count(1, 1_000_000_000),
+        Unset("no bound"),
+        "1000",
+        "How many attempts a child runs before a fresh one takes its place.",
+    ),
+    row(
+        "isolation.max_memory_per_child",
+        Kind::Size(MIB, 1024 * GIB),
+        Unset("no bound"),
+        "512MiB",
+        "How much memory a child may have after an attempt; one that has more is replaced.",
+    ),
+    row(
+        "isolation.memory_limit",
+        Kind::Size(256 * MIB, 1024 * GIB),
+        Unset("no bound"),
+        "2GiB",
+        "How much address space a child may have at any time; what it asks for beyond it does not get.",
+    ),
+    plain(
+        "isolation.nice",
+        Kind::Count(0, 19),
+        "10",
+        "By how much the priority of children is lower than the worker's.",
     ),
     plain(
         "supervision.max_restarts",
@@ -376,6 +434,14 @@ pub(super) static TABLE: &[Key] = &[
         Unset("as the task says"),
         "30m",
         "When a running attempt is ended.",
+    ),
+    row(
+        "tasks.*.mode",
+        Kind::Choice(&["inline", "blocking", "isolated"]),
+        Unset("as the task says"),
+        "isolated",
+        "Where attempts run: `inline` on their lane's thread, `blocking` on a thread that may be blocked, `isolated` in a \
+         child process.",
     ),
     row(
         "tasks.*.backoff_base",

@@ -9,10 +9,12 @@ use std::time::Duration;
 use celeriac_actors::route::Route;
 use serde_json::json;
 
+use super::commands;
 use super::keys::Kind;
 use super::lists;
 use super::place::Position;
 use super::target::Url;
+use crate::command::Command;
 use crate::suggest;
 
 /// A value as typed: text of a variable or a flag, or what TOML made of the file.
@@ -97,6 +99,8 @@ pub(super) enum Value {
     Queues(Vec<String>),
     /// Of [`Kind::Routes`], each with the place of its queue in the file.
     Routes(Vec<(Route, Option<Position>)>),
+    /// Of [`Kind::Commands`].
+    Commands(Vec<Command>),
 }
 
 impl Value {
@@ -110,6 +114,10 @@ impl Value {
             Self::Queues(names) => json!(names),
             Self::Routes(routes) => {
                 json!(routes.iter().map(|(route, _)| route).collect::<Vec<_>>())
+            }
+            Self::Commands(commands) => {
+                let pair = |c: &Command| json!({ "name": c.name, "program": c.program });
+                json!(commands.iter().map(pair).collect::<Vec<_>>())
             }
             text => json!(text.to_string()),
         }
@@ -134,6 +142,12 @@ impl fmt::Display for Value {
                 let pairs = routes
                     .iter()
                     .map(|(r, _)| format!("{}={}", r.task, r.queue));
+                f.write_str(&pairs.collect::<Vec<_>>().join(","))
+            }
+            Self::Commands(commands) => {
+                let pairs = commands
+                    .iter()
+                    .map(|c| format!("{}={}", c.name, c.program.display()));
                 f.write_str(&pairs.collect::<Vec<_>>().join(","))
             }
         }
@@ -196,6 +210,10 @@ impl Kind {
             Self::Routes => {
                 "`[[routes]]` sections with `task = \"pattern.*\"` and `queue = \"name\"`, or pattern=queue,…".into()
             }
+            Self::Commands => {
+                "`[[command]]` sections with `name = \"reports.nightly\"` and `program = \"/path\"`, or name=program,…"
+                    .into()
+            }
         }
     }
 
@@ -217,6 +235,7 @@ impl Kind {
             Self::Choice(words) => choice(raw, words).map(Value::Choice),
             Self::Queues => return lists::queues(raw).map(Value::Queues),
             Self::Routes => return lists::routes(raw).map(Value::Routes),
+            Self::Commands => return commands::commands(raw).map(Value::Commands),
         }
         .map_err(|fault| vec![fault])
     }

@@ -69,6 +69,16 @@ fn dead_letters_are_kept_counted_and_revived() {
 }
 
 #[test]
+fn isolation_survives_what_ends_a_process() {
+    let output = output_of("isolation");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines.len(), 3, "{output}");
+    assert!(lines[0].contains("signal 6 (SIGABRT)"), "{output}");
+    assert!(lines[1].contains("hard limit"), "{output}");
+    assert_eq!(lines[2], "parsed 11 bytes");
+}
+
+#[test]
 fn supervision_parks_and_escalates() {
     let output = output_of("supervision");
     let (before, after) = output.split_once("after:").unwrap();

@@ -77,7 +77,7 @@ fn history() -> (Header, Envelope, Value) {
             hard_limit_ms: Some(2_000),
             max_attempts: Some(7),
             result_ttl_ms: Some(60_000),
-            retry_until: None,
+            ..Overrides::default()
         },
         headers: [("trace".to_owned(), "abc".to_owned())].into(),
         history: vec![failure],

@@ -17,6 +17,7 @@ mod cli_results;
 mod cli_revoke;
 mod cli_rights;
 mod cli_support;
+mod commands;
 mod crash;
 mod daemon;
 mod demo;
@@ -25,12 +26,14 @@ mod faults;
 mod giving_up;
 mod golden;
 mod hooks;
+mod isolation;
 mod ledger;
 mod life_cycle;
 mod many_ends;
 mod outbox;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 mod ports;
+mod recycling;
 #[cfg(feature = "redis")]
 mod redis_conformance;
 #[cfg(feature = "redis")]

@@ -54,6 +54,13 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Files that may do what others must not.
+const EXEMPT: &[(&str, &str)] = &[
+    // A child must not run the `main` of its program; the task is there to see what becomes of its process.
+    ("src/isolation/entry.rs", "process::exit"),
+    ("src/cli/demo_tasks/rough.rs", "process::exit"),
+];
+
 /// Crates that the domain must not name in its manifest.
 const FOREIGN: &[&str] = &[
     "diesel",
@@ -93,6 +100,12 @@ fn no_forbidden_text_stands_in_the_source() {
     for (folder, text, instead) in FORBIDDEN {
         for path in all_sources(folder) {
             let source = fs::read_to_string(&path).unwrap();
+            if EXEMPT
+                .iter()
+                .any(|(file, word)| path.ends_with(file) && text == word)
+            {
+                continue;
+            }
             for (number, line) in source.lines().enumerate() {
                 let code = line.trim_start();
                 if !code.starts_with("//") && code.contains(text) {

@@ -97,11 +97,15 @@ pub(crate) fn landed(
             _ => Verdict::Success,
         },
         AttemptEnd::Panicked(_) => Verdict::Failure,
-        AttemptEnd::Aborted if aborted == Some(Abort::HardLimit) => Verdict::Failure,
+        AttemptEnd::Aborted | AttemptEnd::Died(_) if aborted == Some(Abort::HardLimit) => {
+            Verdict::Failure
+        }
+        AttemptEnd::Died(_) if aborted.is_none() => Verdict::Failure,
         AttemptEnd::Aborted
         | AttemptEnd::Undecodable(_)
         | AttemptEnd::Unavailable
         | AttemptEnd::Parked(_)
+        | AttemptEnd::Died(_)
         | AttemptEnd::Lost => Verdict::Neutral,
     };
     if let Some(probe) = held.and_then(|held| held.probe) {

@@ -11,6 +11,7 @@ use crate::breaker::Breakers;
 use crate::frame::FrameLimits;
 use crate::ids::WorkerId;
 use crate::policy::ResultLimits;
+use crate::ports::Isolation;
 use crate::producer::Producer;
 use crate::time::Clock;
 
@@ -35,6 +36,8 @@ pub struct WorkerContext {
     pub results: ResultLimits,
     /// The circuit breakers.
     pub breakers: Breakers,
+    /// Runs attempts in processes of their own, where the program offers that.
+    pub isolation: Option<Arc<dyn Isolation>>,
 }
 
 /// Values shared by all tasks of a program, one per type.

@@ -69,6 +69,9 @@ impl Pump {
             Abort::Released if overstayed => Abort::HardLimit,
             why => why,
         });
+        // What ends a worker often ends its processes too: that says nothing about the task.
+        let dying = || matches!(end, AttemptEnd::Died(_)) && setup.is_leaving();
+        let aborted = aborted.or_else(|| dying().then_some(Abort::Released));
         crate::breaker::landed(context, &kind.policy, &end, aborted);
         let now = setup.worker.clock.now();
         let ended = Ended {

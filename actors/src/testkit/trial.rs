@@ -254,6 +254,7 @@ impl<T: Task> Trial<T> {
             producer,
             limits,
             results: ResultLimits::default(),
+            isolation: None,
         };
         let started = (Arc::new(worker), Instant::now());
         let context = AttemptContext::new(1, job, prepared.handle.queue, limits_of_it, started);

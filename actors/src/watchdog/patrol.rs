@@ -9,6 +9,7 @@ use slog::{error, info};
 use tokio::time::{sleep, timeout};
 
 use super::Duty;
+use crate::blocking::Stuck;
 use crate::context::{Abort, AttemptContext};
 use crate::execution::{Ended, conclude_blocked};
 use crate::lane::LaneGauge;
@@ -29,6 +30,7 @@ impl Duty {
     /// Looks at every lane, for ever. Never waits for the broker.
     pub(super) async fn patrol(self) {
         let mut rng = StdRng::from_rng(&mut rand::rng());
+        let mut stuck = Stuck::default();
         loop {
             let mut pause = 2 * PATROL;
             for gauge in self.setup.board.gauges() {
@@ -44,6 +46,7 @@ impl Duty {
                 }
             }
             self.check_stuck();
+            self.check_pool(&mut stuck);
             // Either way it looks again.
             let _either = timeout(pause, self.setup.watch.notified()).await;
             sleep(BREATH).await;

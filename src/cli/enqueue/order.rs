@@ -56,9 +56,9 @@ pub(super) struct Parcel {
 
 /// What is known of a kind of task.
 #[derive(Clone, Debug)]
-struct Kind {
+struct Kind<'a> {
     name: TaskName,
-    queue: &'static str,
+    queue: &'a str,
 }
 
 /// Where orders are checked and packed.
@@ -70,7 +70,7 @@ pub(super) struct Desk<'a> {
     pub(super) waited_for: bool,
     /// Whether tasks that are not known here are refused.
     pub(super) strict: bool,
-    kinds: HashMap<String, Kind>,
+    kinds: HashMap<String, Kind<'a>>,
 }
 
 impl<'a> Desk<'a> {
@@ -130,7 +130,7 @@ impl<'a> Desk<'a> {
         })
     }
 
-    fn kind(&mut self, name: &str) -> Result<Kind, String> {
+    fn kind(&mut self, name: &str) -> Result<Kind<'a>, String> {
         if let Some(kind) = self.kinds.get(name) {
             return Ok(kind.clone());
         }

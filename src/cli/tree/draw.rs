@@ -5,6 +5,7 @@ use std::time::Duration;
 use celeriac_actors::activity::{LaneActivity, Running};
 use celeriac_actors::breaker::BreakerView;
 use celeriac_actors::child::{ChildState, TreeNode};
+use celeriac_actors::ports::ChildStatus;
 use celeriac_actors::time::Timestamp;
 
 use super::super::output::counted;
@@ -42,10 +43,31 @@ pub(in crate::cli) fn worker(worker: &Worker, now: Timestamp) -> String {
                 now: then,
             };
             pen.below(&detail.tree, "", &mut lines);
+            lines.extend(detail.children.iter().map(process));
+            if detail.stuck_threads > 0 {
+                let stuck = counted(detail.stuck_threads as u64, "thread");
+                lines.push(format!(
+                    "{stuck} STUCK in blocking work beyond its hard limit"
+                ));
+            }
         }
         None => lines.push("what it tells of its tree cannot be read by this version".to_owned()),
     }
     lines.join("\n")
+}
+
+/// Draws a child process.
+fn process(child: &ChildStatus) -> String {
+    let mut parts = vec![match (&child.task, child.id, child.running_ms) {
+        (Some(task), Some(id), Some(ms)) => {
+            let ran = span(Duration::from_millis(ms));
+            format!("{task} {id} for {ran}")
+        }
+        _ => "idle".to_owned(),
+    }];
+    parts.push(format!("{} done", counted(child.attempts, "attempt")));
+    parts.extend(child.memory.map(|bytes| format!("{} MiB", bytes >> 20)));
+    format!("child process {}: {}", child.pid, parts.join(", "))
 }
 
 /// What is drawn below a child: its children, and for a lane what is on its threads.
@@ -277,6 +299,8 @@ pub(super) mod tests {
                 progress: Vec::new(),
                 blocked_by: Some(spin()),
             }],
+            children: Vec::new(),
+            stuck_threads: 0,
             broker_away: Some((5_000, "no route".to_owned())),
             store_away: None,
             retry_budgets: Vec::new(),

@@ -11,7 +11,7 @@ use crate::child::Environment;
 use crate::context::{AppState, WorkerContext};
 use crate::frame::FrameLimits;
 use crate::ids::{BreakerName, QueueName, WorkerId};
-use crate::ports::{Broker, DeadLetters};
+use crate::ports::{Broker, DeadLetters, Isolation};
 use crate::producer::{Producer, ProducerOptions};
 use crate::registry::Registry;
 use crate::task::{Task, TaskError};
@@ -27,6 +27,8 @@ pub struct RigBuilder {
     state: AppState,
     options: TreeOptions,
     worker: String,
+    blocking: BlockingPool,
+    isolation: Option<Arc<dyn Isolation>>,
     broker: Option<MemoryBroker>,
     store: Arc<MemoryStore>,
     clock: Option<Arc<dyn Clock>>,
@@ -40,6 +42,8 @@ impl RigBuilder {
             state: AppState::default(),
             options: TreeOptions::new([queue("default")]),
             worker: "rig".to_owned(),
+            blocking: BlockingPool::new(4),
+            isolation: None,
             broker: None,
             store: Arc::default(),
             clock: None,
@@ -85,6 +89,35 @@ impl RigBuilder {
     pub fn breaker(mut self, name: &str, policy: BreakerPolicy) -> Self {
         let name = BreakerName::new(name).expect("the name of a breaker");
         self.registry.breaker(name, policy);
+        self
+    }
+
+    /// Adds a synchronous function that runs a kind of task.
+    ///
+    /// # Panics
+    /// When the name cannot be used or is taken.
+    #[must_use]
+    pub fn blocking_task<T, F>(mut self, function: F) -> Self
+    where
+        T: Task,
+        F: Fn(Attempt<T>) -> Result<T::Output, TaskError> + Clone + Send + Sync + 'static,
+    {
+        let added = self.registry.blocking_function(function);
+        added.expect("the name of the task is free");
+        self
+    }
+
+    /// Has blocking work run on this pool; four threads otherwise.
+    #[must_use]
+    pub fn blocking_pool(mut self, pool: BlockingPool) -> Self {
+        self.blocking = pool;
+        self
+    }
+
+    /// Has isolated attempts run there.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Arc<dyn Isolation>) -> Self {
+        self.isolation = Some(isolation);
         self
     }
 
@@ -170,7 +203,7 @@ impl RigBuilder {
         let worker = WorkerContext {
             worker: id.clone(),
             state: self.state,
-            blocking: BlockingPool::new(4),
+            blocking: self.blocking,
             log: probe.logger(),
             clock: clock.clone(),
             producer: producer(faults.clone()),
@@ -178,6 +211,7 @@ impl RigBuilder {
             results: crate::policy::ResultLimits::default(),
             breakers: Breakers::new(faults.clone(), clock.clone(), &id, probe.logger())
                 .of_program(&self.registry),
+            isolation: self.isolation,
         };
         let breakers = worker.breakers.clone();
         let store: Arc<dyn DeadLetters> = self.store.clone();

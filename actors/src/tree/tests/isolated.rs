@@ -1,0 +1,136 @@
+//! What the ends of isolated attempts mean for their tasks, with processes that only pretend.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Noop, ms, quick, run, status};
+use crate::attempt::Attempt;
+use crate::failure::FailureKind;
+use crate::isolated::{IsolatedAttempt, Report};
+use crate::mode::Mode;
+use crate::ports::{ChildStatus, Death, IsolatedEnd, Isolation, Stop};
+use crate::state::{DeadReason, TaskState};
+use crate::task;
+use crate::testkit::{Rig, RigBuilder, failure};
+
+/// Kills its process.
+#[derive(Serialize, Deserialize)]
+struct Die;
+task!(Die as "test.die" -> (), quick(5).mode(Mode::Isolated));
+
+/// Never ends.
+#[derive(Serialize, Deserialize)]
+struct Spin;
+task!(Spin as "test.spin" -> (), quick(1).mode(Mode::Isolated).hard_limit(ms(100)));
+
+/// A process that does what the name of the task says.
+#[derive(Debug)]
+struct Pretended;
+
+fn death(status: &str) -> Death {
+    Death {
+        status: status.to_owned(),
+        peak_memory: Some(3 << 20),
+        host: "somewhere".to_owned(),
+        pid: 7,
+        last_lines: vec!["first".to_owned(), "last".to_owned()],
+    }
+}
+
+#[async_trait]
+impl Isolation for Pretended {
+    async fn run(&self, attempt: IsolatedAttempt) -> IsolatedEnd {
+        if !attempt.begin() {
+            return IsolatedEnd::Withdrawn;
+        }
+        match attempt.task().as_str() {
+            "test.die" => IsolatedEnd::Died(death("signal 6 (SIGABRT)")),
+            "test.spin" => match attempt.stopped().await {
+                Stop::HardLimit => IsolatedEnd::Died(death("signal 15 (SIGTERM)")),
+                Stop::Released => IsolatedEnd::Died(death("signal 9 (SIGKILL)")),
+            },
+            _ => IsolatedEnd::Reported(Report::refused("sent here for nothing")),
+        }
+    }
+
+    fn children(&self) -> Vec<ChildStatus> {
+        Vec::new()
+    }
+
+    async fn close(&self) {}
+}
+
+fn rig() -> RigBuilder {
+    Rig::builder()
+        .isolation(Arc::new(Pretended))
+        .task(|_: Attempt<Noop>| async { Ok(()) })
+        .task(|_: Attempt<Die>| async { Ok(()) })
+        .task(|_: Attempt<Spin>| async { Ok(()) })
+}
+
+/// Goal: a task whose process dies is interrupted, not failed; at the second death it is poison, with the evidence.
+#[test]
+fn a_death_is_a_strike_and_no_attempt() {
+    run(async {
+        let rig = rig().start().await;
+        let die = rig.enqueue(Die).await;
+        let record = rig.wait(&die).await;
+        assert_eq!((record.state, record.attempts), (TaskState::Dead, 0));
+        let crash = failure(&record);
+        assert_eq!(crash.kind, FailureKind::Crash);
+        assert_eq!(crash.message, "its process died: signal 6 (SIGABRT)");
+        let causes = [
+            "peak memory 3.0 MiB",
+            "process 7 on host somewhere",
+            "wrote: first",
+            "wrote: last",
+        ];
+        assert_eq!(crash.causes, causes);
+        let letter = rig.letters(1).await.remove(0);
+        assert_eq!(letter.reason, DeadReason::Poison);
+        assert_eq!(rig.probe.starts(die.id), 2);
+        assert_eq!(rig.run(Noop).await, Ok(()), "the worker goes on");
+        let counters = status(&rig, "default").await.counters;
+        assert_eq!(
+            (counters.retried, counters.dead, counters.outstanding()),
+            (1, 1, 0)
+        );
+        rig.stop().await;
+    });
+}
+
+/// Goal: a process that is ended at the hard limit of its attempt costs that attempt, and its evidence is kept.
+#[test]
+fn a_hard_limit_costs_the_attempt() {
+    run(async {
+        let rig = rig().start().await;
+        let failure = rig.run(Spin).await.unwrap_err();
+        assert_eq!((failure.kind, failure.attempt), (FailureKind::HardLimit, 1));
+        assert!(failure.message.contains("SIGTERM"), "{failure:?}");
+        assert!(failure.causes.contains(&"wrote: last".to_owned()));
+        rig.stop().await;
+    });
+}
+
+/// Goal: the end of the worker undoes an isolated attempt.
+#[test]
+fn an_isolated_attempt_is_undone_at_the_end_of_its_worker() {
+    run(async {
+        let rig = rig().start().await;
+        let options = crate::producer::EnqueueOptions {
+            overrides: crate::envelope::Overrides {
+                hard_limit_ms: Some(60_000),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let spin = rig.enqueue_with(Spin, options).await;
+        rig.probe.wait_for_start(spin.id, 1).await;
+        rig.tree().give_back(crate::testkit::PATIENCE).await;
+        let queue = status(&rig, "default").await;
+        assert_eq!((queue.ready, queue.counters.released), (1, 1));
+        rig.stop().await;
+    });
+}

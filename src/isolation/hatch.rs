@@ -1,0 +1,104 @@
+//! Spawning one child, and waiting for its end.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::{fmt, io};
+
+use super::entry::CHILD_OF;
+use super::output::Output;
+use crate::exits;
+
+/// What is left of spawning a child.
+pub(super) struct Hatched {
+    pub(super) process: Child,
+    pub(super) socket: UnixStream,
+    pub(super) output: Output,
+}
+
+/// Spawns a child of the running program. Its kernel ends it with the thread that calls this.
+pub(super) fn hatch() -> io::Result<Hatched> {
+    let (socket, theirs) = UnixStream::pair()?;
+    let mut command = Command::new(own_program()?);
+    command
+        .arg0("celeriac-child")
+        .env(CHILD_OF, std::process::id().to_string())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // What a terminal sends to the worker is not for its children.
+        .process_group(0);
+    let mut process = command.spawn()?;
+    let pipes = match (process.stdout.take(), process.stderr.take()) {
+        (Some(out), Some(err)) => [OwnedFd::from(out), OwnedFd::from(err)],
+        _ => return Err(io::Error::other("the child has no output")),
+    };
+    for pipe in &pipes {
+        rustix::io::ioctl_fionbio(pipe, true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(Hatched {
+        process,
+        socket,
+        output: Output::new(pipes),
+    })
+}
+
+/// Returns the running program, which on Linux is there even when its file was replaced or removed.
+pub(crate) fn own_program() -> io::Result<PathBuf> {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() {
+        Ok(own)
+    } else {
+        std::env::current_exe()
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    pub(super) status: Option<ExitStatus>,
+    /// The most memory it ever had, in bytes.
+    pub(super) peak_memory: Option<u64>,
+}
+
+/// Waits for the end of a child.
+pub(super) fn wait_for(mut process: Child) -> Ending {
+    use wait4::Wait4 as _;
+
+    match process.wait4() {
+        Ok(used) => Ending {
+            status: Some(used.status),
+            peak_memory: Some(used.rusage.maxrss),
+        },
+        Err(_) => Ending {
+            status: None,
+            peak_memory: None,
+        },
+    }
+}
+
+/// The exit code of a child that could not begin its life.
+pub(super) const STILLBORN: u8 = 195;
+
+impl Ending {
+    /// Returns whether it ended before it could do anything.
+    pub(super) fn never_began(&self) -> bool {
+        let code = self.status.and_then(|status| status.code());
+        code == Some(STILLBORN.into())
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            None => f.write_str("nobody knows how"),
+            Some(status) if status.code().is_some() => {
+                write!(f, "{} before the attempt ended", exits::describe(status))
+            }
+            Some(status) => f.write_str(&exits::describe(status)),
+        }
+    }
+}
