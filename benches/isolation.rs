@@ -14,11 +14,12 @@ use celeriac::ids::QueueName;
 use celeriac::mode::Mode;
 use celeriac::policy::Policy;
 use celeriac::ports::Broker;
+use celeriac::route::Route;
 use celeriac::runtime::{Runtime, RuntimeOptions, fresh_worker_id};
 use celeriac::testkit::MemoryBroker;
 use celeriac::time::Clock;
 use celeriac::{App, Attempt, Task, TaskError};
-use criterion::{Criterion, Throughput};
+use criterion::{Criterion, SamplingMode, Throughput};
 use serde::{Deserialize, Serialize};
 
 const TASKS: u64 = 5_000;
@@ -101,6 +102,13 @@ fn runtime(children: usize, concurrency: usize) -> Runtime {
     options.tree.concurrency = concurrency;
     options.blocking_threads = 1;
     options.isolation.children = children;
+    // As many as there are children, so that those that wait for one take up nobody's place.
+    options.routes.insert(0, Route::new("bench.wreck", "kyb"));
+    for (queue, share) in &mut options.tree.queues {
+        if queue.as_str() == "kyb" {
+            share.cap = Some(children);
+        }
+    }
     Runtime::start(app(), options).expect("a runtime")
 }
 
@@ -146,6 +154,7 @@ fn neighbours(criterion: &mut Criterion, driver: &tokio::runtime::Runtime) {
     let mut group = criterion.benchmark_group("neighbours");
     group
         .throughput(Throughput::Elements(NEIGHBOURS))
+        .sampling_mode(SamplingMode::Flat)
         .sample_size(10);
     for (name, disturbed) in [("alone", false), ("beside wrecks", true)] {
         group.bench_function(name, |bencher| {

@@ -52,7 +52,7 @@ fn main() -> anyhow::Result<()> {
         Parse::Hangs,
         Parse::Well("all is well".to_owned()),
     ] {
-        let handle = client.enqueue(&task, EnqueueOptions::default())?;
+        let handle = client.enqueue(&task, EnqueueOptions::default().want_outcome())?;
         match client.wait::<Parse>(&handle, seconds(30)) {
             Ok(length) => println!("parsed {length} bytes"),
             Err(error) => println!("{error}"),
