@@ -20,7 +20,7 @@ impl Guard {
             directories.push(server.directory().to_owned());
         }
         let script = format!(
-            "trap '' INT; cat; kill -9 {}; rm -rf \"$@\"",
+            "trap '' INT TERM HUP; cat; kill -9 {}; rm -rf \"$@\"",
             pids.join(" ")
         );
         let child = Command::new("/bin/sh")

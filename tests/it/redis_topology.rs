@@ -169,11 +169,13 @@ impl RedisSentinel {
     /// Asks for a failover although the master lives; waits until another one is master.
     pub(crate) fn failover(&self) {
         let before = self.master_port();
-        wait_until("the sentinel accepts a failover", || {
-            let reply = self.sentinels[0].ask(&["SENTINEL", "FAILOVER", MASTER]);
-            (reply.text() == "OK").then_some(())
+        // A sentinel gives up a failover that takes long, and goes back to the master of before: it is asked again.
+        wait_until("there is another master for good", || {
+            if self.master_port() == before {
+                self.sentinels[0].ask(&["SENTINEL", "FAILOVER", MASTER]);
+            }
+            self.is_other_than(before).then_some(())
         });
-        self.wait_other_than(before);
     }
 
     /// Kills the master with SIGKILL; returns its place among the servers. The sentinels find out by themselves.
@@ -188,10 +190,22 @@ impl RedisSentinel {
     /// Waits until somebody else than `before` is master and says so itself.
     pub(crate) fn wait_other_than(&self, before: u16) {
         wait_until("there is another master", || {
-            let now = self.master_port();
-            let server = self.servers.iter().find(|server| server.port == now)?;
-            (now != before && server.info("role") == "master").then_some(())
+            self.is_other_than(before).then_some(())
         });
+    }
+
+    /// Returns whether somebody else than `before` is master, says so itself, and no failover is under way that could be
+    /// given up.
+    fn is_other_than(&self, before: u16) -> bool {
+        let known = self.sentinels[0].ask(&["SENTINEL", "MASTER", MASTER]);
+        let words: Vec<_> = known.parts().iter().map(Reply::text).collect();
+        let moves = words
+            .iter()
+            .any(|word| word.contains("failover_in_progress"));
+        let now = self.master_port();
+        let server = self.servers.iter().find(|server| server.port == now);
+        let is_master = |server: &RedisServer| server.info("role") == "master";
+        !moves && now != before && server.is_some_and(is_master)
     }
 
     pub(crate) fn url(&self) -> String {

@@ -51,7 +51,7 @@ impl Guard {
         let pid = pid.lines().next().unwrap();
         // It leaves shared memory behind when it is killed: it is asked, and gone at once all the same.
         let script = format!(
-            "trap '' INT; cat; kill -QUIT {pid}; \
+            "trap '' INT TERM HUP; cat; kill -QUIT {pid}; \
              for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 {pid} || break; sleep 0.2; done; rm -rf \"$1\""
         );
         let child = Command::new("/bin/sh")
