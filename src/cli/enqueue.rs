@@ -91,12 +91,12 @@ pub(crate) struct EnqueueArgs {
     timeout: Option<String>,
     /// Add the tasks of a file, `-` for standard input: one JSON object a line with `task` and, as wanted, `args`,
     /// `queue`, `id`, `countdown`, `eta`, `priority`, `expires`, `retry_until`, `soft_limit`, `hard_limit`,
-    /// `max_attempts`, `headers`.
+    /// `max_attempts`, `mode`, `headers`.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["task", "args", "queue", "id", "priority", "countdown", "eta", "count", "expires",
-            "retry_until", "soft_limit", "hard_limit", "max_attempts", "headers"]
+            "retry_until", "soft_limit", "hard_limit", "max_attempts", "mode", "headers"]
     )]
     jsonl: Option<PathBuf>,
     /// With `--jsonl`: print the id of each task, too.

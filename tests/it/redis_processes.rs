@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use celeriac_actors::state::{DeadReason, TaskState};
+use celeriac_actors::state::TaskState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -68,21 +68,13 @@ async fn nothing_is_lost_over_fifty_kills() {
         (all, all)
     );
     assert!(counted.rescued > 0, "{counted:?}");
-    // A storm of kills can hit one task as the only suspect twice, which cannot be told from a task that kills; on a busy
-    // machine, where a daemon lives for a few tasks only, it hits more of them.
-    assert!(counted.dead <= all / 10, "{counted:?}");
+    // Suspects run in processes of their own: a worker that is killed is no evidence against any of them.
+    assert_eq!(counted.dead, 0, "{counted:?}");
     let journal = std::fs::read_to_string(&file).unwrap();
     let (runs, repeated) = explain(&journal);
-    assert!(runs as u64 >= 10 * ROUNDS - counted.dead, "{runs} runs");
+    assert!(runs as u64 >= 10 * ROUNDS, "{runs} runs");
     assert!(repeated > 0, "no kill hit a task: {counted:?}");
-    let dead = ends.iter().filter(|end| end.state == TaskState::Dead);
-    assert_eq!(dead.count() as u64, counted.dead);
-    if counted.dead > 0 {
-        let letters = ground.letters(usize::try_from(counted.dead).unwrap());
-        for letter in letters.await {
-            assert_eq!(letter.reason, DeadReason::Poison);
-        }
-    }
+    assert!(ends.iter().all(|end| end.state == TaskState::Succeeded));
 }
 
 /// Goal: a worker that comes back after its lease has ended changes nothing any more.
@@ -170,7 +162,18 @@ fn explain(journal: &str) -> (usize, usize) {
     let mut ran = HashMap::new();
     let (mut runs, mut repeats) = (0, 0);
     for (place, line) in lines.iter().enumerate() {
-        let pid = line["pid"].as_u64().unwrap();
+        let pid = match line["pid"].as_u64() {
+            Some(pid) => pid,
+            // A worker's name is its host, its process and a random part.
+            None => line["worker"]
+                .as_str()
+                .unwrap()
+                .rsplit(':')
+                .nth(1)
+                .unwrap()
+                .parse()
+                .unwrap(),
+        };
         match line["what"].as_str().unwrap() {
             "kill" => drop(killed.insert(pid, place)),
             "start" => {

@@ -11,6 +11,7 @@ use crate::frame::FrameLimits;
 use crate::header::Priority;
 use crate::hooks::HookLine;
 use crate::ids::{QueueName, TaskId};
+use crate::mode::Mode;
 use crate::ports::{Spool, When};
 use crate::registry::Registry;
 use crate::route::Route;
@@ -101,6 +102,14 @@ impl EnqueueOptions {
     #[must_use]
     pub fn soft_limit(mut self, limit: Duration) -> Self {
         self.overrides.soft_limit_ms = Some(millis(limit));
+        self
+    }
+
+    /// Has its attempts run there instead of where its kind says. One that its kind or its worker cannot run there is
+    /// a dead letter.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.overrides.mode = Some(mode);
         self
     }
 

@@ -41,7 +41,8 @@ fn note(attempt: &Attempt<Journal>, what: &str) -> io::Result<()> {
         "id": attempt.id().to_string(),
         "attempt": attempt.number(),
         "delivery": attempt.deliveries(),
-        "pid": std::process::id(),
+        // The worker's, of which an isolated attempt is only a child.
+        "worker": attempt.worker().as_str(),
     });
     let mut file = OpenOptions::new()
         .create(true)

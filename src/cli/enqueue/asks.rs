@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use celeriac_actors::mode::Mode;
 use celeriac_actors::ports::When;
 use celeriac_actors::producer::EnqueueOptions;
 use celeriac_actors::time::Timestamp;
@@ -29,6 +30,9 @@ pub(super) struct AskArgs {
     /// Make so many attempts at most, the first one included.
     #[arg(long, value_name = "N")]
     max_attempts: Option<u16>,
+    /// Run it `inline`, `blocking` (on a thread that may be blocked) or `isolated` (in a process of its own).
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
     /// Attach a text to it, such as `tenant=7`; may be given often.
     #[arg(long = "header", id = "headers", value_name = "KEY=VALUE")]
     headers: Vec<String>,
@@ -53,6 +57,7 @@ impl AskArgs {
             soft_limit: limit("--soft-limit", self.soft_limit.as_deref())?,
             hard_limit: limit("--hard-limit", self.hard_limit.as_deref())?,
             max_attempts: self.max_attempts,
+            mode: mode("--mode", self.mode.as_deref())?,
             headers,
         })
     }
@@ -66,6 +71,7 @@ pub(super) struct Asks {
     pub(super) soft_limit: Option<Duration>,
     pub(super) hard_limit: Option<Duration>,
     pub(super) max_attempts: Option<u16>,
+    pub(super) mode: Option<Mode>,
     pub(super) headers: BTreeMap<String, String>,
 }
 
@@ -80,6 +86,7 @@ impl Asks {
         overrides.soft_limit_ms = self.soft_limit.map(celeriac_actors::time::millis);
         overrides.hard_limit_ms = self.hard_limit.map(celeriac_actors::time::millis);
         overrides.max_attempts = self.max_attempts;
+        overrides.mode = self.mode;
         overrides.retry_until = self.retry_until.map(|when| instant(when, due));
         options.expires_at = self.expires.map(|when| instant(when, now));
         options.headers = self.headers;
@@ -122,6 +129,21 @@ pub(super) fn moment(what: &str, text: Option<&str>) -> Result<Option<When>, Str
 /// What is wrong, for people; `what` names the value.
 pub(super) fn limit(what: &str, text: Option<&str>) -> Result<Option<Duration>, String> {
     text.map(|text| when::delay(what, text)).transpose()
+}
+
+/// Reads where a task runs.
+///
+/// # Errors
+/// What is wrong, for people; `what` names the value.
+pub(super) fn mode(what: &str, text: Option<&str>) -> Result<Option<Mode>, String> {
+    let read = |text: &str| {
+        let read = text.parse::<Mode>();
+        read.map_err(|_| {
+            let text = brief(text, 60);
+            format!("{what} `{text}`: a mode is `inline`, `blocking` or `isolated`")
+        })
+    };
+    text.map(read).transpose()
 }
 
 /// Reads `KEY=VALUE`.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::super::text::brief;
 use super::super::values::{Typed, refuse_lossy};
-use super::asks::{Asks, limit, moment};
+use super::asks::{Asks, limit, mode, moment};
 use super::order::Order;
 use super::when;
 
@@ -122,6 +122,7 @@ struct Line {
     soft_limit: Option<String>,
     hard_limit: Option<String>,
     max_attempts: Option<u16>,
+    mode: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
@@ -163,6 +164,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Order>, String> {
             soft_limit: limit("soft_limit", line.soft_limit.as_deref())?,
             hard_limit: limit("hard_limit", line.hard_limit.as_deref())?,
             max_attempts: line.max_attempts,
+            mode: mode("mode", line.mode.as_deref())?,
             headers: line.headers,
         },
     }))
@@ -252,6 +254,7 @@ mod tests {
             (br#"{"task":"a","eta":"x"}"#, "eta `x`"),
             (br#"{"task":"a","expires":"x"}"#, "expires `x`"),
             (br#"{"task":"a","soft_limit":"5"}"#, "soft_limit `5`"),
+            (br#"{"task":"a","mode":"alone"}"#, "mode `alone`: a mode is"),
             (br#"{"task":"a","max_attempts":70000}"#, "expected u16"),
             (
                 br#"{"task":"a","headers":{"k":1}}"#,

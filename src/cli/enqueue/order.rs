@@ -116,6 +116,11 @@ impl<'a> Desk<'a> {
             ..EnqueueOptions::default()
         };
         order.asks.apply(&mut options, SystemClock.now())?;
+        if let Some(mode) = options.overrides.mode {
+            // Whether the workers have child processes is theirs to say; the daemon of the command line has.
+            let can = self.registry.check_mode(&kind.name, mode, true);
+            can.map_err(|error| error.to_string())?;
+        }
         let policy = self.registry.policy_of(&kind.name);
         asked::check(&options.overrides, &options.headers, policy)
             .map_err(|error| error.to_string())?;
