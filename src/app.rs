@@ -141,7 +141,7 @@ impl App {
     }
 
     /// Adds a database, for [`Transactional::transaction`](crate::database::Transactional::transaction). One with an
-    /// [`outbox`](crate::database::outbox) makes the runtime relay it.
+    /// [`outbox`] makes the runtime relay it.
     #[must_use]
     pub fn database<C: OutboxConnection>(mut self, database: Database<C>) -> Self {
         if database.has_outbox() {

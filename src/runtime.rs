@@ -71,7 +71,7 @@ pub struct RuntimeOptions {
     pub spool: Option<Arc<dyn Spool>>,
     /// Who is told what happens to tasks.
     pub observer: Option<Arc<dyn Observer>>,
-    /// How attempts are isolated, in a program that offers it (see [`isolation::enter`](crate::isolation::enter)).
+    /// How attempts are isolated, in a program that offers it (see [`isolation::enter`]).
     pub isolation: IsolationOptions,
 }
 

@@ -3,7 +3,7 @@
 //! A breaker is closed (calls pass, and their ends are counted), open (nothing passes until a time), or half-open (one
 //! attempt of the whole cluster probes whether all is well again). Each process counts what it sees itself, and keeps a
 //! copy of where the breakers stand; changes are made by compare-and-set of one value that all workers of the broker
-//! share, the [`Board`]. Between changes nobody asks the broker but the [`keeper`], once a second, so that the way through
+//! share, the [`Board`]. Between changes nobody asks the broker but the keeper, once a second, so that the way through
 //! a closed breaker is a few reads of memory.
 //!
 //! Invariants: at most one probe holds the breaker at a time, by the broker's word; a probe whose worker dies loses it by
