@@ -372,6 +372,15 @@ impl Drop for BlockingMark {
     }
 }
 
+/// Says that an attempt has a process of its own.
+pub(crate) struct Apart(AttemptContext);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.0.inner.isolated.store(false, Ordering::Release);
+    }
+}
+
 /// What the runtime does with an attempt, out of the task's reach.
 impl AttemptContext {
     /// Returns the attempt's number within the process.
@@ -449,9 +458,11 @@ impl AttemptContext {
         let _in_time = self.inner.clock.withdraw();
     }
 
-    /// Notes that a process of its own runs it: who polls it tells it of its end instead of dropping it.
-    pub(crate) fn set_isolated(&self) {
+    /// Notes that a process of its own runs it, for as long as what is returned lives: who polls it tells it of its end
+    /// instead of dropping it.
+    pub(crate) fn isolated(&self) -> Apart {
         self.inner.isolated.store(true, Ordering::Release);
+        Apart(self.clone())
     }
 
     /// Returns whether a process of its own runs it.

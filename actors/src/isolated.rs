@@ -34,11 +34,22 @@ impl IsolatedAttempt {
     /// Says that a child takes it now: its limits run from here on. Returns whether it may; it was withdrawn otherwise.
     #[must_use]
     pub fn begin(&self) -> bool {
+        if self.0.is_revoked() {
+            // It has waited for its place until nobody wants it any more; whoever fetches it next cancels it.
+            return false;
+        }
         let begins = self.0.claim();
         if begins {
             self.0.set_phase(Phase::Started);
         }
         begins
+    }
+
+    /// Returns whether it should have a child that ran nothing before: it was given back by a death before, and the next
+    /// one must not be blamed on what somebody else left behind.
+    #[must_use]
+    pub fn wants_new_child(&self) -> bool {
+        self.0.deliveries() > 0
     }
 
     /// Returns what the child is told.
@@ -94,9 +105,10 @@ pub(crate) fn isolate(
     isolation: std::sync::Arc<dyn Isolation>,
     context: AttemptContext,
 ) -> LocalBoxFuture<'static, AttemptEnd> {
-    context.hold();
-    context.set_isolated();
     Box::pin(async move {
+        // Not before it is polled: what a program puts around its attempts is dropped as any other code.
+        context.hold();
+        let _apart = context.isolated();
         let _withdrawal = Withdrawal(context.clone());
         match isolation.run(IsolatedAttempt(context)).await {
             IsolatedEnd::Reported(report) => report.into(),

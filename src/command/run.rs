@@ -261,6 +261,7 @@ impl Visit {
                 .group
                 .map_or(0, |group| group.as_raw_pid().cast_unsigned()),
             last_lines: self.errors.lines(LAST_LINES),
+            was_alone: true,
         }
     }
 }

@@ -69,7 +69,10 @@ fn run(parent: u32, app: impl FnOnce(bool) -> App) -> io::Result<()> {
             });
         });
         if is_wanted.await.is_ok() {
-            drop(made.send(app(demo)));
+            // It may connect to what is away at the moment: that says nothing about the task that came first.
+            let app = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| app(demo)));
+            let panicked = |_| io::Error::other("the program panicked while it made its tasks");
+            drop(made.send(app.map_err(panicked)?));
         }
         has_ended.await.unwrap_or(Ok(()))
     })
@@ -151,6 +154,7 @@ impl AppOf {
         let options = ProducerOptions {
             routes: hello.routes(),
             limits: hello.limits(),
+            known: Some(Arc::new(parts.registry.clone())),
             ..ProducerOptions::default()
         };
         let log = log::logger(link.mouth(), hello.level);

@@ -250,8 +250,8 @@ impl Nursery {
 }
 
 impl Shared {
-    /// Lends a child, once there is a place for it.
-    pub(super) async fn lend(self: &Arc<Self>) -> Result<Loan, String> {
+    /// Lends a child, once there is a place for it; a new one if that is asked for.
+    pub(super) async fn lend(self: &Arc<Self>, new: bool) -> Result<Loan, String> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| "the worker ends".to_owned())?;
         let loan = |Child { nestling, socket }| Loan {
@@ -265,7 +265,7 @@ impl Shared {
             let Some(child) = lock(&self.idle).pop() else {
                 break;
             };
-            if child.is_alive() {
+            if child.is_alive() && (child.nestling.is_new() || !new) {
                 return Ok(loan(child));
             }
             self.end(&child.nestling);

@@ -46,7 +46,7 @@ impl Isolation for Nursery {
         let lent = tokio::select! {
             biased;
             _why = attempt.stopped() => return IsolatedEnd::Withdrawn,
-            lent = self.shared.lend() => lent,
+            lent = self.shared.lend(attempt.wants_new_child()) => lent,
         };
         match lent {
             Ok(loan) => self.run_in(&attempt, loan).await,
@@ -111,6 +111,7 @@ impl Nursery {
                     host: self.shared.host.clone(),
                     pid: nestling.pid,
                     last_lines: nestling.output.finish(),
+                    was_alone: nestling.is_new(),
                 })
             }
         }

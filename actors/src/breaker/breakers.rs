@@ -180,7 +180,7 @@ impl Breakers {
     }
 
     /// Returns all breakers of this process, by name.
-    pub(super) fn all(&self) -> Vec<Arc<Breaker>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Breaker>> {
         let known = self.inner.known.read();
         let known = known.unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = known.values().cloned().collect();
@@ -267,7 +267,7 @@ impl Breakers {
     }
 
     /// Tells the others what this process decided, and takes over what they did. Returns whether all of that worked.
-    pub(super) async fn sync(&self) -> bool {
+    pub(crate) async fn sync(&self) -> bool {
         let all = self.all();
         for breaker in &all {
             if let Err(error) = breaker.publish().await {

@@ -1,7 +1,8 @@
 //! What the death of an attempt's process means for its task: an interruption with evidence, never the worker's end.
 //!
-//! A death that nobody asked for counts as a delivery and as a strike, as a rescue of a suspect would: the task ran
-//! alone in that process, so the process died of it. It uses up no attempt; at the last strike the task is poison.
+//! A death that nobody asked for counts as a delivery, and as a strike where nothing else ever ran in that process: then
+//! it died of this task. It uses up no attempt; at the last strike the task is poison. After the first death a task gets
+//! new processes only.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Ended<'_> {
         let failure = self.stamp(failure.with_causes(death.causes()));
         let mut header = self.job.header;
         header.deliveries = header.deliveries.saturating_add(1);
-        header.strikes = header.strikes.saturating_add(1);
+        header.strikes = header.strikes.saturating_add(u8::from(death.was_alone));
         let frame = rewritten(self.job, header, failure.clone(), self.frame_limits);
         let outcome = if header.strikes < MAX_STRIKES {
             let delay = AFTER_DEATH;

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
 use tokio::time::Instant;
@@ -137,11 +138,14 @@ impl Host {
     /// Runs an attempt to its end.
     pub async fn run(&self, hosted: &Hosted) -> Report {
         let Hosted { context, kind } = hosted;
+        // Whoever keeps breakers in step is in the worker: here it is done before and after each attempt.
+        self.keep_breakers().await;
         let body = kind.runner.start(context.clone());
         let mut end = match catch(body).await {
             Ok(end) => end,
             Err(panic) => AttemptEnd::Panicked(panic),
         };
+        self.keep_breakers().await;
         if let AttemptEnd::Returned(Err(error)) = &mut end
             && error.verdict == Verdict::Retry
         {
@@ -161,6 +165,16 @@ impl Host {
                 Report::of(AttemptEnd::Returned(Ok(Vec::new())))
             }
             end => Report::of(end),
+        }
+    }
+
+    /// Tells the other workers what was seen of breakers, and hears what they saw. Asks nobody where none is in use.
+    async fn keep_breakers(&self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let breakers = &self.worker.breakers;
+        if !breakers.all().is_empty() {
+            // A broker that is away is told the next time.
+            let _in_time = tokio::time::timeout(PATIENCE, breakers.sync()).await;
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Death {
     pub pid: u32,
     /// The last lines it wrote, oldest first; at most [`LAST_LINES`].
     pub last_lines: Vec<String>,
+    /// Whether nothing else ever ran in it: then it died of this attempt, and of nothing that another one left behind.
+    pub was_alone: bool,
 }
 
 impl Death {

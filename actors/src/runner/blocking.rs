@@ -31,8 +31,8 @@ pub(super) fn on_pool(
     body: impl FnOnce(AttemptContext) -> AttemptEnd + Send + 'static,
 ) -> LocalBoxFuture<'static, AttemptEnd> {
     let context = context.clone();
-    context.hold();
     Box::pin(async move {
+        context.hold();
         let _withdrawal = Withdrawal(context.clone());
         let (timed, begun) = (context.clone(), context.clone());
         let overdue = Box::new(move || timed.overdue());

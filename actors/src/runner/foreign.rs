@@ -90,8 +90,11 @@ where
 {
     fn start(&self, context: AttemptContext) -> LocalBoxFuture<'static, AttemptEnd> {
         let function = self.function.clone();
-        context.set_isolated();
         Box::pin(async move {
+            if context.aborted().is_some() {
+                return AttemptEnd::Aborted;
+            }
+            let _apart = context.isolated();
             let args = decode_value(context.job().args(), &context.worker_context().limits);
             let args: Value = match args {
                 Ok(args) => args,

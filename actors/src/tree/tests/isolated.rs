@@ -36,6 +36,7 @@ fn death(status: &str) -> Death {
         host: "somewhere".to_owned(),
         pid: 7,
         last_lines: vec!["first".to_owned(), "last".to_owned()],
+        was_alone: true,
     }
 }
 
