@@ -30,6 +30,7 @@ use celeriac_actors::tree::{Tree, TreeOptions, TreeParts};
 use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::app::{App, AppError, Parts};
 use crate::client::Client;
@@ -37,7 +38,7 @@ use crate::clock::SystemClock;
 use crate::isolation::{self, IsolationOptions};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
-use self::leaving::leave;
+use self::leaving::{leave, let_go};
 
 /// Everything a runtime is made of.
 #[derive(Clone)]
@@ -373,8 +374,12 @@ impl Runtime {
 
     /// Stops fetching, lets what runs finish for at most `grace`, gives the rest back uncounted, and ends the tree.
     ///
-    /// Takes at most seven seconds longer than `grace`, three while the broker is away. What such a broker cannot be told
-    /// is logged and left to it: when the lease is over, other workers run those tasks again.
+    /// Takes about half a second longer than `grace` at most, whatever tasks do; a slow broker may make that a few seconds,
+    /// one that is away three. What such a broker cannot be told is logged and left to it: when the lease is over, other
+    /// workers run those tasks again.
+    ///
+    /// Blocking work and code that blocks a lane's thread cannot be ended: its tasks are given back last of all, while it
+    /// runs on until the process exits. Exit soon.
     ///
     /// # Cancel safety
     /// Dropping the future does not take the order back.
@@ -486,40 +491,35 @@ impl Stage {
                         line.stopping(worker);
                     }
                     let hooks = hooks.as_ref().map(|(line, _)| &**line);
-                    obey(order, &tree, (lease, &log), hooks).await
+                    obey(order, &tree, hooks).await
                 }
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
                     // Its own half of the lanes may serve yet: what runs there ends as in any other stop.
                     let _in_time = tokio::time::timeout(recycle_grace, tree.drain()).await;
                     let hooks = hooks.as_ref().map(|(line, _)| &**line);
-                    leave(&tree, (lease, &log), hooks).await;
+                    leave(&tree, hooks, Duration::ZERO).await;
                     Exit::Recycle
                 }
             };
-            if let Some(isolation) = isolation {
-                isolation.close().await;
-            }
+            let_go(&tree, (lease, &log), isolation.as_deref()).await;
             ended
         });
         exit.send_replace(Some(ended));
     }
 }
 
-async fn obey(
-    order: Option<Order>,
-    tree: &Tree,
-    told: (Duration, &Logger),
-    hooks: Option<&HookLine>,
-) -> Exit {
+async fn obey(order: Option<Order>, tree: &Tree, hooks: Option<&HookLine>) -> Exit {
+    let mut spare = Duration::ZERO;
     if let Some(Order::Stop { grace, now }) = order {
+        let began = Instant::now();
         tokio::select! {
-            () = tree.drain() => {}
+            () = tree.drain() => spare = grace.saturating_sub(began.elapsed()),
             () = tokio::time::sleep(grace) => {}
             () = now.notified() => {}
         }
     }
-    leave(tree, told, hooks).await;
+    leave(tree, hooks, spare).await;
     Exit::Stopped
 }
 

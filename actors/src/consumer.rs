@@ -50,8 +50,6 @@ pub(crate) struct ConsumerSetup {
     pub(crate) watch: Arc<Notify>,
     /// Nothing is to be fetched any more.
     pub(crate) quiet: Arc<AtomicBool>,
-    /// Blocking work is waited for no more: the process ends.
-    pub(crate) grace_over: Arc<AtomicBool>,
     pub(crate) log: Logger,
 }
 
@@ -66,11 +64,6 @@ impl ConsumerSetup {
     /// Returns whether a consumer made from this is to finish what it has and fetch nothing more.
     pub(crate) fn is_leaving(&self) -> bool {
         self.gauge.is_retired() || self.quiet.load(Ordering::Acquire)
-    }
-
-    /// Returns whether the process is about to end, so that blocking work is waited for no more.
-    pub(crate) fn is_grace_over(&self) -> bool {
-        self.grace_over.load(Ordering::Acquire)
     }
 
     pub(crate) fn started(&self, context: &AttemptContext) {

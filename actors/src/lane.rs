@@ -154,10 +154,12 @@ impl Board {
         lock(&self.gauges).clone()
     }
 
-    /// Returns whether anything is held for a consumer that is gone.
-    pub(crate) fn is_anything_left(&self) -> bool {
-        let mut tables = self.gauges().into_iter().flat_map(|gauge| gauge.tables());
-        tables.any(|table| table.is_orphaned())
+    /// Returns whether attempts run on threads that have been replaced, but for what consumers there have left.
+    pub(crate) fn is_busy_behind(&self) -> bool {
+        let gauges = self.gauges().into_iter();
+        let retired = gauges.filter(|gauge| gauge.is_retired() && !gauge.has_ended());
+        let mut tables = retired.flat_map(|gauge| gauge.tables());
+        tables.any(|table| !table.is_orphaned() && table.counts().1 > 0)
     }
 
     /// Returns how many deliveries the broker may still have in the name of this process.

@@ -114,6 +114,13 @@ impl AttemptTable {
         owed.len() - before
     }
 
+    /// Takes every delivery that still runs, to be given back.
+    pub(crate) fn take_running(&self) {
+        for (tag, _) in self.running() {
+            self.take(tag, Outcome::release());
+        }
+    }
+
     /// Takes one delivery from whoever has it, to be ended like that; returns whether that changed something.
     pub(crate) fn take(&self, tag: u64, outcome: Outcome) -> bool {
         let taken = self.finish(tag);

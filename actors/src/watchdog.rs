@@ -29,6 +29,7 @@ use crate::registry::Registry;
 use crate::table::AttemptTable;
 
 mod debts;
+mod last;
 mod patrol;
 mod pool;
 
@@ -36,7 +37,7 @@ mod pool;
 const TIDY: Duration = Duration::from_secs(60);
 
 /// What the watchdog needs.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct WatchdogSetup {
     pub(crate) link: Link,
     pub(crate) board: Board,
@@ -54,7 +55,7 @@ pub(crate) struct WatchdogSetup {
     pub(crate) blocked_deadline: Duration,
     /// Rung by a consumer that started an attempt with a short limit, and by one that ends.
     pub(crate) watch: Arc<Notify>,
-    /// Blocking work that consumers left is waited for no more: the process ends.
+    /// The process ends: a thread that does not answer is waited for no more.
     pub(crate) grace_over: Arc<AtomicBool>,
     /// Set when the process should be replaced.
     pub(crate) recycle: watch::Sender<bool>,
@@ -102,7 +103,7 @@ fn until_renewal(lease: Duration, all_renewed: bool, chance: f64) -> Duration {
 }
 
 /// What each loop holds.
-struct Duty {
+pub(crate) struct Duty {
     setup: Rc<WatchdogSetup>,
     /// Rung by the patrol when the broker has to be told something.
     debts: Rc<Notify>,

@@ -142,11 +142,19 @@ impl Ground {
         task: &str,
         all: impl IntoIterator<Item = Value>,
     ) -> Vec<TaskHandle> {
+        let options = EnqueueOptions::default().queue(QueueName::new(queue).unwrap());
+        self.enqueue_with(options, task, all).await
+    }
+
+    pub(crate) async fn enqueue_with(
+        &self,
+        options: EnqueueOptions,
+        task: &str,
+        all: impl IntoIterator<Item = Value>,
+    ) -> Vec<TaskHandle> {
         let name = TaskName::new(task).unwrap();
         let prepare = |args: Value| {
-            let options = EnqueueOptions::default()
-                .queue(QueueName::new(queue).unwrap())
-                .want_outcome();
+            let options = options.clone().want_outcome();
             let args = encode_value(&args).unwrap();
             let producer = self.client.producer();
             producer

@@ -76,6 +76,7 @@ mod sqlite_faults;
 mod sqlite_opening;
 mod sqlite_processes;
 mod sqlite_support;
+mod stops;
 mod store_changes;
 mod store_faults;
 mod store_letters;

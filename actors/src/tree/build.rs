@@ -60,7 +60,7 @@ pub(super) struct Builder {
     pub(super) log: Logger,
     /// Set when nothing is to be fetched any more, for consumers that are started later too.
     pub(super) quiet: Arc<AtomicBool>,
-    /// Set when what still runs is to be given back, because the process ends.
+    /// Set when what still runs is to be given back and silent threads are waited for no more, because the process ends.
     pub(super) grace_over: Arc<AtomicBool>,
     /// The supervisors by their path below the root.
     pub(super) supervisors: RefCell<BTreeMap<String, Ref<RestartChild>>>,
@@ -138,7 +138,11 @@ impl Builder {
             .collect()
     }
 
-    pub(super) fn services(&self, lanes: &[LaneRefs]) -> SupervisorSpec {
+    pub(super) fn services(
+        &self,
+        lanes: &[LaneRefs],
+        watchdog_setup: &WatchdogSetup,
+    ) -> SupervisorSpec {
         let quick = Shutdown::within(Duration::from_millis(500));
         let scheduler = Slot::<RetryScheduler>::new("retry-scheduler");
         let watchdog = Slot::<Watchdog>::new("watchdog");
@@ -147,7 +151,7 @@ impl Builder {
         let mut services = self
             .supervisor(Strategy::OneForOne)
             .child(self.own(ChildSpec::new(&scheduler, recipe).shutdown(quick)));
-        let setup = self.watchdog(lanes);
+        let setup = watchdog_setup.clone();
         let recipe = Recipe::new(move |birth| Watchdog::new(setup.clone(), birth.log));
         let watchdog = ChildSpec::new(&watchdog, recipe)
             .placement(Placement::Fresh)
@@ -186,7 +190,7 @@ impl Builder {
         further.fold(services, SupervisorSpec::child)
     }
 
-    fn watchdog(&self, lanes: &[LaneRefs]) -> WatchdogSetup {
+    pub(super) fn watchdog(&self, lanes: &[LaneRefs]) -> WatchdogSetup {
         WatchdogSetup {
             link: self.link.clone(),
             board: self.board.clone(),
@@ -300,6 +304,7 @@ impl Builder {
         let spec = ChildSpec::new(&Slot::<LaneThread>::new("thread"), recipe)
             .placement(Placement::chosen(move |_| maker.fresh()))
             .pings(Some(pings))
+            .asked_while(answers(seat))
             .shutdown(Shutdown::within(Duration::from_millis(250)));
         self.own(spec)
     }
@@ -308,7 +313,7 @@ impl Builder {
         &self,
         slot: &Slot<Consumer>,
         queue: &QueueName,
-        seat: &LaneSeat,
+        seat_of: &LaneSeat,
         kinds: &Arc<Kinds>,
     ) -> ChildSpec {
         let (link, worker, gate, permits) = (
@@ -318,8 +323,8 @@ impl Builder {
             self.permits.clone(),
         );
         let (kinds, watch) = (Arc::clone(kinds), Arc::clone(&self.watch));
-        let (quiet, grace_over) = (Arc::clone(&self.quiet), Arc::clone(&self.grace_over));
-        let (queue, seat, observer) = (queue.clone(), seat.clone(), self.parts.observer.clone());
+        let quiet = Arc::clone(&self.quiet);
+        let (queue, seat, observer) = (queue.clone(), seat_of.clone(), self.parts.observer.clone());
         let (lease, unknown_grace) = (self.options.lease, self.options.unknown_grace);
         let log = self
             .log
@@ -342,7 +347,6 @@ impl Builder {
                 observer: observer.clone(),
                 watch: Arc::clone(&watch),
                 quiet: Arc::clone(&quiet),
-                grace_over: Arc::clone(&grace_over),
                 log: log.clone(),
             });
             let missing = || StartError::Failed("the lane has no thread".to_owned());
@@ -351,7 +355,14 @@ impl Builder {
         let spec = ChildSpec::new(slot, recipe.on_stop(Consumer::stop))
             .placement(Placement::chosen(move |_| place.current()))
             .pings(None)
+            .asked_while(answers(seat_of))
             .shutdown(Shutdown::within(Duration::from_millis(300)));
         self.own(spec)
     }
+}
+
+/// Returns what tells whether children on the thread of `seat` can be asked anything.
+fn answers(seat: &LaneSeat) -> impl Fn() -> bool + Send + Sync + 'static {
+    let seat = seat.clone();
+    move || seat.answers()
 }

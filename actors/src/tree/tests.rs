@@ -20,6 +20,7 @@ mod blocked;
 mod ending;
 mod hello;
 mod isolated;
+mod leaving;
 mod limits;
 mod lingering;
 mod modes;

@@ -1,6 +1,7 @@
 //! The patrol: pings the lanes, ends attempts past their hard limit, and finds threads that do not answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -22,6 +23,9 @@ const PATROL: Duration = Duration::from_millis(250);
 
 /// The shortest time between two looks, however often somebody rings.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// How long a thread may not answer at the end of the process until nobody waits for it.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// How long an attempt has, after its hard limit, to let itself be dropped on a thread that answers.
 const TAKE_AFTER: Duration = Duration::from_secs(2);
@@ -128,7 +132,13 @@ impl Duty {
     /// behind it is given back, and nobody waits for its permits.
     fn check_thread(&self, gauge: &Arc<LaneGauge>) {
         let silent = gauge.silent_for(self.setup.worker.clock.since_boot());
-        let blocked = silent >= self.setup.blocked_after && !gauge.has_ended();
+        let leaving = self.setup.grace_over.load(Ordering::Acquire);
+        let patience = if leaving {
+            self.setup.blocked_after.min(LAST_WORD)
+        } else {
+            self.setup.blocked_after
+        };
+        let blocked = silent >= patience && !gauge.has_ended();
         let changed = gauge.set_blocked(blocked);
         if !blocked {
             if changed {
@@ -140,7 +150,12 @@ impl Duty {
             return;
         }
         if changed {
-            self.report_blocked(gauge, silent);
+            if leaving {
+                info!(self.log, "thread does not answer at the end; it is left behind";
+                    "lane" => gauge.lane, "silent_ms" => crate::time::millis(silent));
+            } else {
+                self.report_blocked(gauge, silent);
+            }
             self.setup.permits.step_aside(gauge.group);
             // A bell may have gone to a consumer that cannot hear it.
             self.have_all_look();

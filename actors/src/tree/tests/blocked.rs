@@ -216,7 +216,7 @@ fn a_blocking_attempt_is_taken_at_its_hard_limit() {
 }
 
 /// Goal: when more threads are blocked for good than can be made up for, the process asks to be replaced; even then
-/// the tree stops in time.
+/// the tree stops in time. What cost it its threads is charged for that: else it would cost the next process its own.
 /// Method: one lane; block its first thread and the second.
 #[test]
 fn too_many_blocked_threads_ask_for_a_new_process() {
@@ -240,7 +240,9 @@ fn too_many_blocked_threads_ask_for_a_new_process() {
         let second = rig.enqueue(Spin).await;
         rig.probe.wait_for_start(second.id, 1).await;
         rig.tree().wants_recycling().await;
-        let stopped = tokio::time::timeout(PATIENCE, rig.stop()).await;
+        let stopped = tokio::time::timeout(PATIENCE, rig.tree().stop()).await;
         assert_eq!(stopped.unwrap(), ExitReason::Normal);
+        let after = status(&rig, "default").await;
+        assert_eq!((after.active, after.ready, after.counters.dead), (0, 0, 2));
     });
 }

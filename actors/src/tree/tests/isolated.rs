@@ -130,6 +130,7 @@ fn an_isolated_attempt_is_undone_at_the_end_of_its_worker() {
         let spin = rig.enqueue_with(Spin, options).await;
         rig.probe.wait_for_start(spin.id, 1).await;
         rig.tree().give_back(crate::testkit::PATIENCE).await;
+        rig.tree().let_go(crate::testkit::PATIENCE).await;
         let queue = status(&rig, "default").await;
         assert_eq!((queue.ready, queue.counters.released), (1, 1));
         rig.stop().await;
