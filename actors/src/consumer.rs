@@ -25,7 +25,7 @@ use crate::execution::Refused;
 use crate::header::Header;
 use crate::hooks::About;
 use crate::ids::{QueueName, TaskId, TaskName};
-use crate::lane::LaneGauge;
+use crate::lane::{Board, LaneGauge};
 use crate::lease::Outcome;
 use crate::line::{Line, Link};
 use crate::messages::{Drain, GiveBack, Look, LookAt};
@@ -46,6 +46,8 @@ pub(crate) struct ConsumerSetup {
     pub(crate) budget: Option<SharedBudget>,
     pub(crate) gate: SuspectGate,
     pub(crate) gauge: Arc<LaneGauge>,
+    /// Where attempts on blocked threads are found, which hear of nothing by themselves.
+    pub(crate) board: Board,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) watch: Arc<Notify>,
     /// Nothing is to be fetched any more.

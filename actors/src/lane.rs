@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix_rt::{Arbiter, ArbiterHandle};
 
 use crate::context::AttemptContext;
+use crate::ids::QueueName;
 use crate::table::AttemptTable;
 
 /// How many threads an arbiter's own blocking pool may have; user code has [`BlockingPool`](crate::blocking::BlockingPool).
@@ -152,6 +153,15 @@ pub struct Board {
 impl Board {
     pub(crate) fn gauges(&self) -> Vec<Arc<LaneGauge>> {
         lock(&self.gauges).clone()
+    }
+
+    /// Returns the attempts of a queue on threads that do not answer.
+    pub(crate) fn running_blocked(&self, queue: &QueueName) -> Vec<AttemptContext> {
+        let blocked = self.gauges().into_iter().filter(|gauge| gauge.is_blocked());
+        let tables = blocked.flat_map(|gauge| gauge.tables());
+        let running = tables.filter(|table| table.queue == *queue);
+        let running = running.flat_map(|table| table.running());
+        running.map(|(_, context)| context).collect()
     }
 
     /// Returns whether attempts run on threads that have been replaced, but for what consumers there have left.

@@ -8,13 +8,14 @@ use std::{fmt, io};
 use celeriac_actors::foreign::{ForeignAttempt, ForeignError};
 use celeriac_actors::ports::{Death, KILL_GRACE, LAST_LINES, Stop};
 use celeriac_actors::task::TaskError;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin};
 use tokio::time::Instant;
 
 use super::Command;
+use super::group::{Leash, signal};
 use super::tail::Tail;
 use crate::exits;
 use crate::runtime::host_name;
@@ -37,10 +38,14 @@ pub(super) async fn run(
     }
     let input = serde_json::to_vec(&args)?;
     let process = start(&command, &line, &attempt).map_err(|error| not_started(&command, error))?;
+    let group = process
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let leash = Arc::new(Leash::new(group));
+    attempt.runs_in(Arc::clone(&leash) as _);
     let mut visit = Visit {
-        group: process
-            .id()
-            .and_then(|pid| Pid::from_raw(pid.cast_signed())),
+        group,
+        leash,
         process,
         errors: Tail::default(),
         output: Vec::new(),
@@ -120,6 +125,8 @@ enum Why {
 struct Visit {
     process: Child,
     group: Option<Pid>,
+    /// By which others reach it.
+    leash: Arc<Leash>,
     errors: Tail,
     output: Vec<u8>,
     max_output: usize,
@@ -136,6 +143,7 @@ impl Visit {
         let group = self.group;
         let Self {
             process,
+            leash,
             errors,
             output,
             max_output,
@@ -157,7 +165,7 @@ impl Visit {
                     }
                 };
                 tokio::select! {
-                    status = process.wait() => break status?,
+                    status = leash.wait(process) => break status?,
                     () = &mut feed, if !fed => fed = true,
                     whole = &mut listen, if !heard => {
                         heard = true;
@@ -269,16 +277,10 @@ impl Visit {
 impl Drop for Visit {
     /// An attempt that is dropped takes everything it started along.
     fn drop(&mut self) {
+        self.leash.let_go();
         if matches!(self.process.try_wait(), Ok(None)) {
             signal(self.group, Signal::KILL);
         }
-    }
-}
-
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // One that is gone needs none.
-        let _gone = kill_process_group(group, signal);
     }
 }
 

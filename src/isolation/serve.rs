@@ -80,6 +80,7 @@ impl Nursery {
             loan.return_unused(socket.into_std());
             return IsolatedEnd::Withdrawn;
         }
+        attempt.runs_in(Arc::clone(&nestling) as _);
         nestling.begin(attempt.task(), attempt.id());
         nestling.output.begin(attempt.log());
         let visit = Visit {
@@ -89,10 +90,15 @@ impl Nursery {
             inbox: Inbox::default(),
             calls: FuturesUnordered::new(),
         };
-        match visit.last().await {
+        let told = visit.last().await;
+        // From here on the child is not the attempt's: it may be somebody else's next.
+        let killed = attempt.leaves_process();
+        match told {
             Told::Report(report) => {
                 nestling.output.finish();
-                loan.give_back(socket.into_std());
+                if !killed {
+                    loan.give_back(socket.into_std());
+                }
                 IsolatedEnd::Reported(report)
             }
             Told::Gone => {

@@ -139,7 +139,7 @@ async fn exit_codes_mean_what_they_mean() {
     assert_eq!((returned(&ends[4]), ends[4].attempts), (json!(7), 2));
 }
 
-fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit(')')

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod apart;
 mod breakers;
 mod cli_bench;
 mod cli_breaker;

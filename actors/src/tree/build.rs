@@ -329,7 +329,7 @@ impl Builder {
         let log = self
             .log
             .new(o!("lane" => seat.lane(), "queue" => queue.to_string()));
-        let place = seat.clone();
+        let (place, board) = (seat.clone(), self.board.clone());
         let budget = self.budgets.of(&queue);
         let recipe = Recipe::starting(move |birth| {
             let setup = seat.gauge().map(|gauge| ConsumerSetup {
@@ -344,6 +344,7 @@ impl Builder {
                 budget: budget.clone(),
                 gate: gate.clone(),
                 gauge,
+                board: board.clone(),
                 observer: observer.clone(),
                 watch: Arc::clone(&watch),
                 quiet: Arc::clone(&quiet),

@@ -12,9 +12,10 @@ use tokio::time::{sleep, timeout};
 use super::Duty;
 use crate::blocking::Stuck;
 use crate::context::{Abort, AttemptContext};
-use crate::execution::{Ended, conclude_blocked};
+use crate::execution::{Ended, conclude, conclude_blocked};
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
+use crate::ports::KILL_GRACE;
 use crate::runner::AttemptEnd;
 use crate::table::AttemptTable;
 
@@ -67,16 +68,26 @@ impl Duty {
     ) -> Option<Duration> {
         let mut next = None::<Duration>;
         for (tag, context) in table.running() {
+            let blocked = gauge.is_blocked();
+            let apart = blocked && context.has_process();
+            if apart && context.aborted() == Some(Abort::Revoked) {
+                self.take(table, tag, &context, rng);
+                continue;
+            }
             // Where nobody is left to drop it, there is nothing to wait for.
             let left_behind = table.is_orphaned() && context.is_blocking();
-            let grace = if gauge.is_blocked() || left_behind {
-                Duration::ZERO
-            } else {
-                TAKE_AFTER
+            let grace = match (apart, blocked || left_behind) {
+                (true, _) => KILL_GRACE,
+                (false, true) => Duration::ZERO,
+                (false, false) => TAKE_AFTER,
             };
             let mut left = context.remaining();
             if left.is_zero() {
                 context.abort(Abort::HardLimit);
+                if apart {
+                    // Who else would do so does not hear of it.
+                    context.ask_process();
+                }
                 let over = context.elapsed().saturating_sub(context.limits().hard);
                 if over >= grace {
                     self.take(table, tag, &context, rng);
@@ -89,32 +100,41 @@ impl Duty {
         next
     }
 
-    /// Takes an attempt that blocks its thread beyond its hard limit.
+    /// Takes an attempt whose thread does nothing about its end: most often because the attempt blocks it.
     fn take(&self, table: &AttemptTable, tag: u64, context: &AttemptContext, rng: &mut StdRng) {
         let Some(outcome) = self.blocked_outcome(context, rng) else {
             return;
         };
-        if table.take(tag, outcome) {
-            error!(self.log, "attempt blocked its thread beyond its hard limit and was taken from it";
-                "task" => %context.task(), "id" => %context.id(), "attempt" => context.number());
+        let apart = context.has_process();
+        if !table.take(tag, outcome) {
+            return;
         }
+        let what = if apart {
+            "attempt was taken from a blocked thread, and its process killed"
+        } else {
+            "attempt blocked its thread beyond its hard limit and was taken from it"
+        };
+        error!(self.log, "{what}";
+            "task" => %context.task(), "id" => %context.id(), "attempt" => context.number());
     }
 
-    /// Returns what becomes of a task whose attempt blocked its thread for too long.
+    /// Returns what becomes of a task whose attempt blocked its thread for too long, or runs in a process of its own that the
+    /// thread would have had to end.
     pub(super) fn blocked_outcome(
         &self,
         context: &AttemptContext,
         rng: &mut StdRng,
     ) -> Option<Outcome> {
         let entry = self.setup.registry.entries.get(context.task())?;
-        let (end, why) = (AttemptEnd::Aborted, Some(Abort::HardLimit));
+        let revoked = context.aborted().filter(|why| *why == Abort::Revoked);
+        let (end, why) = (AttemptEnd::Aborted, revoked.or(Some(Abort::HardLimit)));
         crate::breaker::landed(context, &entry.policy, &end, why);
         let ended = Ended {
             job: context.job(),
             limits: context.limits(),
             policy: &entry.policy,
             has_output: entry.has_output,
-            aborted: Some(Abort::HardLimit),
+            aborted: why,
             revoked: context.is_revoked(),
             worker: self.setup.worker.worker.as_str(),
             now: self.setup.worker.clock.now(),
@@ -124,7 +144,11 @@ impl Duty {
             frame_limits: &self.setup.worker.limits,
             results: &self.setup.worker.results,
         };
-        let outcome = conclude_blocked(&ended, rng).outcome;
+        let outcome = if context.has_process() {
+            conclude(end, &ended, rng)?.outcome
+        } else {
+            conclude_blocked(&ended, rng).outcome
+        };
         Some(outcome.with_progress(context.report().get()))
     }
 
