@@ -179,14 +179,18 @@ pub fn judge(
         court.queue(queue);
     });
     let alive = facts.workers.iter().filter(|worker| worker.alive);
-    alive.for_each(|worker| court.worker(worker));
+    for worker in alive {
+        court.worker(worker);
+        court.threads(worker);
+        court.children(worker);
+    }
     for breaker in &facts.breakers {
         let text = format!(
             "breaker {} is open since {}: {}",
             breaker.name, breaker.since, breaker.cause
         );
         let name = breaker.name.as_str();
-        court.fact(ReasonKind::BreakerOpen, name, Severity::Degraded, text);
+        court.fact((ReasonKind::BreakerOpen, name), Severity::Degraded, text);
     }
     facts.disks.iter().for_each(|disk| court.disk(disk));
     court.findings
@@ -200,14 +204,13 @@ struct Court<'a> {
 
 impl Court<'_> {
     /// Adds something that is so or not.
-    fn fact(&mut self, kind: ReasonKind, subject: &str, severity: Severity, text: String) {
-        self.count(kind, subject, severity, (1.0, 1.0, ""), text);
+    fn fact(&mut self, of: (ReasonKind, &str), severity: Severity, text: String) {
+        self.count(of, severity, (1.0, 1.0, ""), text);
     }
 
     fn count(
         &mut self,
-        kind: ReasonKind,
-        subject: &str,
+        (kind, subject): (ReasonKind, &str),
         severity: Severity,
         (figure, threshold, unit): (f64, f64, &'static str),
         text: String,
@@ -226,8 +229,7 @@ impl Court<'_> {
     /// Adds a figure that is too high.
     fn high(
         &mut self,
-        kind: ReasonKind,
-        subject: &str,
+        (kind, subject): (ReasonKind, &str),
         (figure, bounds, unit): (f64, Two<f64>, &'static str),
         text: impl FnOnce() -> String,
     ) {
@@ -247,7 +249,7 @@ impl Court<'_> {
             Severity::Critical => bounds.critical,
             Severity::Degraded => bounds.degraded,
         };
-        self.count(kind, subject, severity, (figure, threshold, unit), text());
+        self.count((kind, subject), severity, (figure, threshold, unit), text());
     }
 
     fn broker(&mut self, facts: &Facts) {
@@ -255,8 +257,7 @@ impl Court<'_> {
             let text = format!("the broker has been away for {}: {error}", secs(*since));
             let figures = (since.as_secs_f64(), 0.0, "s");
             self.count(
-                ReasonKind::BrokerAway,
-                "",
+                (ReasonKind::BrokerAway, ""),
                 Severity::Critical,
                 figures,
                 text,
@@ -264,11 +265,11 @@ impl Court<'_> {
         }
         if facts.durability == Some(Durability::Volatile) && !facts.volatile_allowed {
             let text = "acknowledged tasks are lost when the broker restarts".to_owned();
-            self.fact(ReasonKind::VolatileBroker, "", Severity::Degraded, text);
+            self.fact((ReasonKind::VolatileBroker, ""), Severity::Degraded, text);
         }
         if facts.evicts {
             let text = "the broker throws tasks away when its memory is full".to_owned();
-            self.fact(ReasonKind::EvictingBroker, "", Severity::Critical, text);
+            self.fact((ReasonKind::EvictingBroker, ""), Severity::Critical, text);
         }
     }
 
@@ -276,7 +277,12 @@ impl Court<'_> {
         if let Reach::Away { since, error } = &facts.store {
             let text = format!("the store has been away for {}: {error}", secs(*since));
             let figures = (since.as_secs_f64(), 0.0, "s");
-            self.count(ReasonKind::StoreAway, "", Severity::Degraded, figures, text);
+            self.count(
+                (ReasonKind::StoreAway, ""),
+                Severity::Degraded,
+                figures,
+                text,
+            );
         }
     }
 
@@ -286,7 +292,12 @@ impl Court<'_> {
         if asked && !facts.workers.iter().any(|worker| worker.alive) {
             let text = "no worker is alive".to_owned();
             let figures = (0.0, 1.0, "workers");
-            self.count(ReasonKind::NoWorker, "", Severity::Degraded, figures, text);
+            self.count(
+                (ReasonKind::NoWorker, ""),
+                Severity::Degraded,
+                figures,
+                text,
+            );
         }
     }
 
@@ -303,8 +314,7 @@ impl Court<'_> {
         let figures = (0.0, 1.0, "workers");
         let subject = queue.queue.as_str();
         self.count(
-            ReasonKind::NoWorker,
-            subject,
+            (ReasonKind::NoWorker, subject),
             Severity::Critical,
             figures,
             text,
@@ -316,7 +326,7 @@ impl Court<'_> {
         // What is paused is meant to wait.
         if let Some(age) = queue.oldest_ready.filter(|_| !queue.paused) {
             let figures = (age.as_secs_f64(), bounds.ready_age.secs(), "s");
-            self.high(ReasonKind::ReadyAge, name, figures, || {
+            self.high((ReasonKind::ReadyAge, name), figures, || {
                 format!(
                     "the oldest ready task of queue {name} has waited for {}",
                     secs(age)
@@ -325,14 +335,14 @@ impl Court<'_> {
         }
         if let Some(rate) = queue.dead_per_minute {
             let figures = (rate, bounds.dead_per_minute, "tasks/min");
-            self.high(ReasonKind::DeadRate, name, figures, || {
+            self.high((ReasonKind::DeadRate, name), figures, || {
                 format!("{rate:.1} tasks of queue {name} die a minute")
             });
         }
         if queue.attempts >= bounds.min_attempts.max(1) {
             let share = ratio(queue.failed, queue.attempts);
             let figures = (share, bounds.failed_share, "share");
-            self.high(ReasonKind::FailureRate, name, figures, || {
+            self.high((ReasonKind::FailureRate, name), figures, || {
                 format!(
                     "{} of the last {} attempts of queue {name} failed",
                     queue.failed, queue.attempts
@@ -344,7 +354,7 @@ impl Court<'_> {
             critical: float(bounds.dead_outbox.critical),
         };
         let figures = (float(queue.dead_outbox), outbox, "tasks");
-        self.high(ReasonKind::DeadOutbox, name, figures, || {
+        self.high((ReasonKind::DeadOutbox, name), figures, || {
             format!(
                 "{} dead tasks of queue {name} wait for the store",
                 queue.dead_outbox
@@ -361,8 +371,7 @@ impl Court<'_> {
             );
             let figures = (since.as_secs_f64(), 0.0, "s");
             self.count(
-                ReasonKind::BrokerAway,
-                id,
+                (ReasonKind::BrokerAway, id),
                 Severity::Critical,
                 figures,
                 text,
@@ -374,8 +383,23 @@ impl Court<'_> {
                 secs(*since)
             );
             let figures = (since.as_secs_f64(), 0.0, "s");
-            self.count(ReasonKind::StoreAway, id, Severity::Degraded, figures, text);
+            self.count(
+                (ReasonKind::StoreAway, id),
+                Severity::Degraded,
+                figures,
+                text,
+            );
         }
+        if let Some(skew) = worker.skew {
+            let figures = (skew.as_secs_f64(), self.thresholds.skew.secs(), "s");
+            self.high((ReasonKind::ClockSkew, id), figures, || {
+                format!("{id}: its clock is {} away from the broker's", secs(skew))
+            });
+        }
+    }
+
+    fn threads(&mut self, worker: &WorkerFacts) {
+        let id = worker.worker.as_str();
         for blocked in &worker.blocked {
             let severity = match worker.blocked.len() < worker.lanes {
                 true => Severity::Degraded,
@@ -388,7 +412,7 @@ impl Court<'_> {
                 blocked.lane
             );
             let subject = format!("{id}/lane-{}", blocked.lane);
-            self.fact(ReasonKind::BlockedThread, &subject, severity, text);
+            self.fact((ReasonKind::BlockedThread, &subject), severity, text);
         }
         if worker.stuck_threads > 0 {
             let n = worker.stuck_threads;
@@ -396,8 +420,7 @@ impl Court<'_> {
             let figures = (float(n as u64), 1.0, "threads");
             let subject = format!("{id}/threads");
             self.count(
-                ReasonKind::Stuck,
-                &subject,
+                (ReasonKind::Stuck, &subject),
                 Severity::Degraded,
                 figures,
                 text,
@@ -414,17 +437,20 @@ impl Court<'_> {
             let figures = (overdue.ran.as_secs_f64(), overdue.limit.as_secs_f64(), "s");
             let subject = format!("{id}/{}", overdue.id);
             self.count(
-                ReasonKind::Stuck,
-                &subject,
+                (ReasonKind::Stuck, &subject),
                 Severity::Degraded,
                 figures,
                 text,
             );
         }
+    }
+
+    fn children(&mut self, worker: &WorkerFacts) {
+        let id = worker.worker.as_str();
         for (path, why) in &worker.parked {
             let text = format!("{id}: {path} crashed too often and is parked: {why}");
             let subject = format!("{id}/{path}");
-            self.fact(ReasonKind::CrashLoop, &subject, Severity::Critical, text);
+            self.fact((ReasonKind::CrashLoop, &subject), Severity::Critical, text);
         }
         for (path, crashes) in &worker.looping {
             let most = self.thresholds.crashes.max(1);
@@ -433,19 +459,12 @@ impl Court<'_> {
                 let figures = (float(*crashes as u64), float(most as u64), "crashes");
                 let subject = format!("{id}/{path}");
                 self.count(
-                    ReasonKind::CrashLoop,
-                    &subject,
+                    (ReasonKind::CrashLoop, &subject),
                     Severity::Degraded,
                     figures,
                     text,
                 );
             }
-        }
-        if let Some(skew) = worker.skew {
-            let figures = (skew.as_secs_f64(), self.thresholds.skew.secs(), "s");
-            self.high(ReasonKind::ClockSkew, id, figures, || {
-                format!("{id}: its clock is {} away from the broker's", secs(skew))
-            });
         }
     }
 
@@ -473,7 +492,7 @@ impl Court<'_> {
             disk.total >> 20
         );
         let figures = (free, threshold, "share free");
-        self.count(ReasonKind::Disk, &disk.path, severity, figures, text);
+        self.count((ReasonKind::Disk, &disk.path), severity, figures, text);
     }
 }
 

@@ -121,7 +121,7 @@ fn each_fact_has_its_reason() {
                 path: "/d".to_owned(),
                 free,
                 total: 100,
-            })
+            });
         })
     };
     assert_eq!(disk(50), []);
@@ -148,7 +148,10 @@ fn a_queue_with_work_needs_a_worker_that_takes_it() {
         lone(|f| f.workers[0].alive = false),
         [whole.clone(), queue.clone()]
     );
-    assert_eq!(lone(|f| f.workers[0].quiet = true), [queue.clone()]);
+    assert_eq!(
+        lone(|f| f.workers[0].quiet = true),
+        std::slice::from_ref(&queue)
+    );
     assert_eq!(lone(|f| f.workers[0].queues.clear()), [queue]);
     assert_eq!(
         lone(|f| {

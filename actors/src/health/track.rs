@@ -173,8 +173,14 @@ impl Tracker {
             self.found(finding, (now, wall), &mut changes);
         }
         let is_over = |track: &Track| now.saturating_sub(track.seen) >= CLEAR_AFTER;
-        let over = self.tracks.extract_if(.., |_, track| is_over(track));
-        changes.extend(over.map(|(_, Track { reason, .. })| Change::Cleared { at: wall, reason }));
+        self.tracks.retain(|_, track| {
+            let over = is_over(track);
+            if over {
+                let reason = track.reason.clone();
+                changes.push(Change::Cleared { at: wall, reason });
+            }
+            !over
+        });
         self.looked = Some((now, wall));
         self.settle(wall, &mut changes);
         changes
