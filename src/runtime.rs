@@ -20,6 +20,7 @@ use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::hooks::HookLine;
 use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::measure::KindFigures;
 use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, ChildStatus, DeadLetters, Isolation, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
@@ -221,6 +222,12 @@ pub struct WorkerDetail {
     /// How its retry budgets stand.
     #[serde(default)]
     pub retry_budgets: Vec<BudgetStatus>,
+    /// What it counted of each kind of task in each queue, since it started.
+    #[serde(default)]
+    pub figures: Vec<KindFigures>,
+    /// When it told this, by its own clock.
+    #[serde(default)]
+    pub told_at: Option<Timestamp>,
 }
 
 /// A running runtime. Dropping it stops the tree without a grace period.
@@ -573,6 +580,8 @@ fn describe(
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
             retry_budgets: tree.retry_budgets(),
+            figures: tree.figures(),
+            told_at: Some(worker.clock.now()),
         };
         let detail = serde_json::to_string(&detail).unwrap_or_default();
         Some(WorkerRecord {

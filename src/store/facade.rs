@@ -12,7 +12,7 @@ use celeriac_actors::ports::{
 };
 
 use super::audit::{self, AuditEntry, AuditRecord};
-use super::connections::{Connections, Live};
+use super::connections::{Connections, Dialect as _, Live, on_either};
 use super::fault::Fault;
 use super::migrations::{self, MigrationStatus};
 use super::threads::Threads;
@@ -113,6 +113,15 @@ impl Store {
     /// [`StoreError::Schema`] says what to do; otherwise repeat.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.bare(migrations::check).await
+    }
+
+    /// Checks that the store takes writes, without writing.
+    ///
+    /// # Errors
+    /// [`StoreError`] says why not.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.run(|live| on_either!(live, |connection| connection.probe()))
+            .await
     }
 
     /// Applies the migrations that the store lacks, all or none; returns their names.

@@ -32,8 +32,6 @@ pub struct Facts {
     pub store: Reach,
     /// What an acknowledged task is worth, where that is known.
     pub durability: Option<Durability>,
-    /// Whether a broker that loses acknowledged tasks at a restart was asked for.
-    pub volatile_allowed: bool,
     /// Whether the broker throws tasks away when its memory is full.
     pub evicts: bool,
     /// The queues. Without a broker there are none to see.

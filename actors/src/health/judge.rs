@@ -193,7 +193,9 @@ pub fn judge(
         court.fact((ReasonKind::BreakerOpen, name), Severity::Degraded, text);
     }
     facts.disks.iter().for_each(|disk| court.disk(disk));
-    court.findings
+    let mut findings = court.findings;
+    findings.retain(|finding| !thresholds.ignore.contains(&finding.kind));
+    findings
 }
 
 struct Court<'a> {
@@ -263,7 +265,7 @@ impl Court<'_> {
                 text,
             );
         }
-        if facts.durability == Some(Durability::Volatile) && !facts.volatile_allowed {
+        if facts.durability == Some(Durability::Volatile) {
             let text = "acknowledged tasks are lost when the broker restarts".to_owned();
             self.fact((ReasonKind::VolatileBroker, ""), Severity::Degraded, text);
         }

@@ -1,8 +1,9 @@
 //! From which figure on something is a reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::judge::ReasonKind;
 use crate::ids::QueueName;
 
 /// Two thresholds of one figure.
@@ -65,6 +66,8 @@ pub struct Thresholds {
     pub skew: Two<Duration>,
     /// Which share of a file system must be free. Default 0.1 and 0.02.
     pub disk_free: Two<f64>,
+    /// What is no reason here. Default nothing.
+    pub ignore: BTreeSet<ReasonKind>,
     /// How many crashes within the window of its restart intensity make a child one that loops. Default 3.
     pub crashes: usize,
 }
@@ -82,6 +85,7 @@ impl Default for Thresholds {
                 degraded: 0.1,
                 critical: 0.02,
             },
+            ignore: BTreeSet::new(),
             crashes: 3,
         }
     }
