@@ -3,7 +3,13 @@
 //! What it judges by is in [`celeriac_actors::health`]; here is where the facts come from.
 
 pub mod facts;
+mod minutes;
 mod rates;
+mod service;
 
-pub use facts::{Seen, Sources};
-pub use rates::Rates;
+pub use facts::{Seen, SeenWorker, Sources};
+pub use minutes::{Gap, GapCause, Minutes};
+pub use rates::{Rate, Rates};
+pub use service::{Monitor, MonitorOptions};
+
+pub(crate) use service::{MonitorSetup, OwnFigures};

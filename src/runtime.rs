@@ -36,6 +36,7 @@ use crate::app::{App, AppError, Parts};
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::isolation::{self, IsolationOptions};
+use crate::monitor::{Monitor, MonitorOptions, MonitorSetup, OwnFigures};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
 use self::leaving::leave;
@@ -74,6 +75,8 @@ pub struct RuntimeOptions {
     pub observer: Option<Arc<dyn Observer>>,
     /// How attempts are isolated, in a program that offers it (see [`isolation::enter`]).
     pub isolation: IsolationOptions,
+    /// What the monitor watches and holds it against.
+    pub monitor: MonitorOptions,
 }
 
 impl RuntimeOptions {
@@ -120,6 +123,7 @@ impl RuntimeOptions {
             spool: None,
             observer: None,
             isolation: IsolationOptions::default(),
+            monitor: MonitorOptions::default(),
         }
     }
 }
@@ -239,6 +243,7 @@ pub struct Runtime {
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<Exit>>,
     quiet: Arc<watch::Sender<bool>>,
+    monitor: Monitor,
     /// Through which the herald finds the tree, for as long as this handle lives.
     _seen: Arc<OnceLock<Arc<Tree>>>,
 }
@@ -280,13 +285,17 @@ impl Runtime {
         ));
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
+        let monitor = Monitor::new(Arc::clone(&options.clock));
+        let watched = monitor.service(monitor_setup(&options, &seen), options.tree.limit);
+        let mut services = services.specify(&known, &producer, (&options, line.as_ref()));
+        services.push(watched);
         let parts = TreeParts {
             broker: Arc::clone(&options.broker),
             store: options
                 .store
                 .clone()
                 .map(|store| dead_letters.before(store)),
-            services: services.specify(&known, &producer, (&options, line.as_ref())),
+            services,
             registry,
             observer: observer(&options, line.as_ref()),
             describe: Some(describe(&options, &seen, &quiet, worker.clone())),
@@ -323,6 +332,7 @@ impl Runtime {
             orders,
             exit: exit_in,
             quiet,
+            monitor,
             _seen: seen,
         })
     }
@@ -355,6 +365,12 @@ impl Runtime {
     #[must_use]
     pub fn breakers(&self) -> Vec<BreakerView> {
         self.tree.breakers()
+    }
+
+    /// Returns the monitor: the verdict about the whole, as this process sees it.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
     }
 
     /// Returns whether every child of the tree serves.
@@ -454,6 +470,22 @@ fn producer(
     };
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
     Producer::new(broker, clock, producer)
+}
+
+/// Returns what the monitor works with; it asks the tree what was counted from the moment it stands.
+fn monitor_setup(options: &RuntimeOptions, tree: &Arc<OnceLock<Arc<Tree>>>) -> MonitorSetup {
+    let tree = Arc::downgrade(tree);
+    let figures: OwnFigures = Arc::new(move || {
+        let tree = tree.upgrade();
+        let tree = tree.as_ref().and_then(|tree| tree.get());
+        tree.map(|tree| tree.figures()).unwrap_or_default()
+    });
+    MonitorSetup {
+        worker: options.worker.clone(),
+        broker: Arc::clone(&options.broker),
+        options: options.monitor.clone(),
+        figures,
+    }
 }
 
 /// What the runtime's thread works with.

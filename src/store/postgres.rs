@@ -58,6 +58,11 @@ impl Dialect for PgConnection {
         })
     }
 
+    fn one_writer(&mut self, table: &'static str) -> Result<(), Fault> {
+        self.batch_execute(&format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))?;
+        Ok(())
+    }
+
     fn probe(&mut self) -> Result<(), Fault> {
         // What every write of ours takes; a server that only reads refuses it, one that is locked keeps it waiting.
         self.transaction(|connection| {
