@@ -4,6 +4,7 @@
 
 pub mod facts;
 mod minutes;
+pub mod prometheus;
 mod rates;
 mod service;
 
