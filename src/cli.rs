@@ -13,6 +13,7 @@ mod demo_tasks;
 mod doctor;
 mod enqueue;
 mod exit;
+mod health;
 mod init;
 mod migrate;
 mod output;
@@ -101,6 +102,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Add tasks to their queues, and wait for their ends when asked to.
     Enqueue(Box<enqueue::EnqueueArgs>),
+    /// Say how the whole is; exit code 0 healthy, 1 degraded, 2 critical, 3 unknown.
+    Health(health::HealthArgs),
     /// Write a commented configuration and a project to start from.
     Init(init::InitArgs),
     /// Bring the data of broker and store up to this version.
@@ -210,6 +213,7 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(&args, &global),
         Command::Doctor(args) => doctor::run(&args, &global, &app),
         Command::Enqueue(args) => enqueue::run(&args, &global, app),
+        Command::Health(args) => health::run(&args, &global, &app),
         Command::Init(args) => init::run(&args, &global),
         Command::Migrate(args) => migrate::run(&args, &global, &app),
         Command::Queues => queues::run(&global, &app),

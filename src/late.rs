@@ -89,7 +89,11 @@ macro_rules! delegate {
                 self.found.get().map_or(unknown, |broker| broker.capabilities())
             }
 
-            fn durability(&self) -> Durability {
+            fn evicts(&self) -> bool {
+        self.found.get().is_some_and(|broker| broker.evicts())
+    }
+
+    fn durability(&self) -> Durability {
                 self.found.get().map_or(Durability::Volatile, |broker| broker.durability())
             }
 

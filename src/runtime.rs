@@ -20,6 +20,7 @@ use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::hooks::HookLine;
 use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::measure::KindFigures;
 use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, ChildStatus, DeadLetters, Isolation, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
@@ -36,6 +37,7 @@ use crate::app::{App, AppError, Parts};
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::isolation::{self, IsolationOptions};
+use crate::monitor::{Monitor, MonitorOptions, MonitorSetup, OwnFigures};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
 use self::leaving::{leave, let_go};
@@ -74,6 +76,8 @@ pub struct RuntimeOptions {
     pub observer: Option<Arc<dyn Observer>>,
     /// How attempts are isolated, in a program that offers it (see [`isolation::enter`]).
     pub isolation: IsolationOptions,
+    /// What the monitor watches and holds it against.
+    pub monitor: MonitorOptions,
 }
 
 impl RuntimeOptions {
@@ -120,6 +124,7 @@ impl RuntimeOptions {
             spool: None,
             observer: None,
             isolation: IsolationOptions::default(),
+            monitor: MonitorOptions::default(),
         }
     }
 }
@@ -222,6 +227,12 @@ pub struct WorkerDetail {
     /// How its retry budgets stand.
     #[serde(default)]
     pub retry_budgets: Vec<BudgetStatus>,
+    /// What it counted of each kind of task in each queue, since it started.
+    #[serde(default)]
+    pub figures: Vec<KindFigures>,
+    /// When it told this, by its own clock.
+    #[serde(default)]
+    pub told_at: Option<Timestamp>,
 }
 
 /// A running runtime. Dropping it stops the tree without a grace period.
@@ -233,6 +244,7 @@ pub struct Runtime {
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<Exit>>,
     quiet: Arc<watch::Sender<bool>>,
+    monitor: Monitor,
     /// Through which the herald finds the tree, for as long as this handle lives.
     _seen: Arc<OnceLock<Arc<Tree>>>,
 }
@@ -274,13 +286,17 @@ impl Runtime {
         ));
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
+        let monitor = Monitor::new(Arc::clone(&options.clock));
+        let watched = monitor.service(monitor_setup(&options, &seen), options.tree.limit);
+        let mut services = services.specify(&known, &producer, (&options, line.as_ref()));
+        services.push(watched);
         let parts = TreeParts {
             broker: Arc::clone(&options.broker),
             store: options
                 .store
                 .clone()
                 .map(|store| dead_letters.before(store)),
-            services: services.specify(&known, &producer, (&options, line.as_ref())),
+            services,
             registry,
             observer: observer(&options, line.as_ref()),
             describe: Some(describe(&options, &seen, &quiet, worker.clone())),
@@ -317,6 +333,7 @@ impl Runtime {
             orders,
             exit: exit_in,
             quiet,
+            monitor,
             _seen: seen,
         })
     }
@@ -349,6 +366,12 @@ impl Runtime {
     #[must_use]
     pub fn breakers(&self) -> Vec<BreakerView> {
         self.tree.breakers()
+    }
+
+    /// Returns the monitor: the verdict about the whole, as this process sees it.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
     }
 
     /// Returns whether every child of the tree serves.
@@ -452,6 +475,22 @@ fn producer(
     };
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
     Producer::new(broker, clock, producer)
+}
+
+/// Returns what the monitor works with; it asks the tree what was counted from the moment it stands.
+fn monitor_setup(options: &RuntimeOptions, tree: &Arc<OnceLock<Arc<Tree>>>) -> MonitorSetup {
+    let tree = Arc::downgrade(tree);
+    let figures: OwnFigures = Arc::new(move || {
+        let tree = tree.upgrade();
+        let tree = tree.as_ref().and_then(|tree| tree.get());
+        tree.map(|tree| tree.figures()).unwrap_or_default()
+    });
+    MonitorSetup {
+        worker: options.worker.clone(),
+        broker: Arc::clone(&options.broker),
+        options: options.monitor.clone(),
+        figures,
+    }
 }
 
 /// What the runtime's thread works with.
@@ -573,6 +612,8 @@ fn describe(
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
             retry_budgets: tree.retry_budgets(),
+            figures: tree.figures(),
+            told_at: Some(worker.clock.now()),
         };
         let detail = serde_json::to_string(&detail).unwrap_or_default();
         Some(WorkerRecord {

@@ -18,6 +18,7 @@ mod migrations;
 mod postgres;
 mod rows;
 mod schema;
+mod snapshots;
 mod stats;
 mod threads;
 mod url;

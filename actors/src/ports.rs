@@ -3,6 +3,7 @@
 mod broker;
 mod inspect;
 mod isolation;
+mod snapshots;
 mod spool;
 mod store;
 
@@ -15,6 +16,7 @@ pub use inspect::{
     WorkerRecord, id_of,
 };
 pub use isolation::{ChildStatus, Death, IsolatedEnd, Isolation, KILL_GRACE, LAST_LINES, Stop};
+pub use snapshots::{Minute, QueueSnapshot, SnapshotRange, Snapshots, Span, TaskSnapshot};
 pub use spool::{Sent, Spool, SpoolError};
 pub use store::{
     DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,

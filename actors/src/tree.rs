@@ -28,6 +28,7 @@ use crate::ids::QueueName;
 use crate::intensity::Limit;
 use crate::lane::Board;
 use crate::lane::LaneSeat;
+use crate::measure::{KindFigures, Meters};
 use crate::messages::{Drain, GiveBack};
 use crate::outage::Outage;
 use crate::permits::{Permits, QueueShare};
@@ -144,6 +145,7 @@ pub struct Tree {
     board: Board,
     permits: Permits,
     budgets: Budgets,
+    meters: Meters,
     clock: Arc<dyn Clock>,
     drains: Vec<Ref<Drain>>,
     give_backs: Vec<(LaneSeat, Ref<GiveBack>)>,
@@ -190,6 +192,7 @@ impl Tree {
             board: builder.board,
             permits: builder.permits,
             budgets: builder.budgets,
+            meters: builder.meters,
             clock: Arc::clone(&builder.parts.worker.clock),
             drains: consumers().map(|c| c.drain.clone()).collect(),
             give_backs: give_backs.collect(),
@@ -234,6 +237,12 @@ impl Tree {
     #[must_use]
     pub fn retry_budgets(&self) -> Vec<BudgetStatus> {
         self.budgets.status(self.clock.since_boot())
+    }
+
+    /// Returns what was counted of each kind of task in each queue since the process started.
+    #[must_use]
+    pub fn figures(&self) -> Vec<KindFigures> {
+        self.meters.figures()
     }
 
     /// Returns how long the broker has been away and what it said, if it is.

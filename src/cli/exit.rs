@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use celeriac_actors::health::Verdict;
+
 use super::output;
 
 /// How a command ended, as scripts see it. Numbers follow `sysexits.h` where it has one.
@@ -20,6 +22,8 @@ pub enum Exit {
     GaveUp,
     /// 75: the process wants to be replaced.
     Recycle,
+    /// 0 to 3: the verdict of `celeriac health`.
+    Verdict(Verdict),
 }
 
 impl Exit {
@@ -33,6 +37,7 @@ impl Exit {
             Self::Unavailable => 69,
             Self::GaveUp => 70,
             Self::Recycle => 75,
+            Self::Verdict(verdict) => verdict.code(),
         }
     }
 }

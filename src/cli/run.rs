@@ -12,7 +12,7 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::ResultLimits;
-use celeriac_actors::ports::{Broker, Spool};
+use celeriac_actors::ports::{Broker, Snapshots, Spool};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
 use slog::{Logger, error, info, warn};
@@ -152,13 +152,19 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     options.max_stuck_threads = config.max_stuck_threads;
     options.recycle_grace = config.grace;
     options.isolation = isolation_options(config, args.demo);
+    options.monitor.thresholds = config.health.clone();
+    options.monitor.directories = vec![config.data_dir.clone()];
     options.log = log.clone();
     options.spool = session.spool(&broker)?;
     if let Err(error) = make_data_directory(config) {
         warn!(log, "the data directory cannot be made"; "path" => %config.data_dir.display(), "error" => %error);
     }
     match session.store() {
-        Ok(store) => options.store = Some(Arc::new(store)),
+        Ok(store) => {
+            let store = Arc::new(store);
+            options.monitor.snapshots = Some(Arc::clone(&store) as Arc<dyn Snapshots>);
+            options.store = Some(store);
+        }
         Err(failure) => return Err(failure),
     }
     let burst = args.burst.then(|| Burst {

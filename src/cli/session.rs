@@ -137,6 +137,22 @@ impl Session {
         }
     }
 
+    /// Opens the broker as it is now: no patience with one that is away, and none is made where none is.
+    pub(crate) fn broker_now(&self) -> Result<Arc<dyn Broker>, Failure> {
+        if self.is_unmade() {
+            return self.existing_broker();
+        }
+        self.broker_within(None, Duration::ZERO)
+    }
+
+    /// Returns whether the embedded broker was never made.
+    pub(crate) fn is_unmade(&self) -> bool {
+        match &self.config.broker {
+            BrokerTarget::Embedded { dir } => !dir.join("broker.db").exists(),
+            _ => false,
+        }
+    }
+
     /// Opens the store.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         Store::open(&self.store_url()?, self.store_options()).map_err(Failure::from)

@@ -13,6 +13,7 @@ use super::checked::{
     Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
     Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
+use super::health;
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
 use super::value::Value;
@@ -83,6 +84,7 @@ pub(super) fn build(settings: &Settings) -> Config {
             migrate_at_start: settings.switch("store.migrate_at_start"),
         },
         isolation: isolation(settings),
+        health: health::thresholds(settings),
         supervision: supervision(settings),
         log: log(settings),
         data_dir,

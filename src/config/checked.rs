@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use celeriac_actors::breaker::BreakerOverride;
 use celeriac_actors::budget::RetryBudget;
+use celeriac_actors::health::Thresholds;
 use celeriac_actors::ids::{BreakerName, QueueName, TaskName};
 use celeriac_actors::mode::Mode;
 use celeriac_actors::route::{self, Route};
@@ -126,6 +127,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Child processes.
     pub isolation: IsolationConfig,
+    /// From which figure on something is a reason of the verdict.
+    pub health: Thresholds,
     /// Restarts of our own actors.
     pub supervision: SupervisionConfig,
     /// Log lines.

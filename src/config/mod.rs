@@ -24,6 +24,7 @@ mod commands;
 mod cross;
 mod env;
 mod file;
+mod health;
 mod keys;
 mod lists;
 mod mistake;

@@ -48,6 +48,10 @@ impl Broker for RedisBroker {
         self.boot.durability
     }
 
+    fn evicts(&self) -> bool {
+        self.boot.evicts
+    }
+
     fn is_whole(&self) -> bool {
         self.links.is_whole()
     }

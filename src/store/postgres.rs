@@ -58,6 +58,19 @@ impl Dialect for PgConnection {
         })
     }
 
+    fn one_writer(&mut self, table: &'static str) -> Result<(), Fault> {
+        self.batch_execute(&format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))?;
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), Fault> {
+        // What every write of ours takes; a server that only reads refuses it, one that is locked keeps it waiting.
+        self.transaction(|connection| {
+            connection.batch_execute("LOCK TABLE dead_letters IN ROW EXCLUSIVE MODE")?;
+            Ok(())
+        })
+    }
+
     fn has_table(&mut self, name: &str) -> QueryResult<bool> {
         use diesel::dsl::sql;
         use diesel::sql_types::{Bool, Text};

@@ -47,7 +47,8 @@ diesel::table! {
 }
 
 diesel::table! {
-    queue_snapshots (queue, at) {
+    queue_snapshots (span, at, queue) {
+        span -> BigInt,
         at -> BigInt,
         queue -> Text,
         ready -> BigInt,
@@ -56,6 +57,7 @@ diesel::table! {
         active -> BigInt,
         dead_outbox -> BigInt,
         consumers -> BigInt,
+        oldest_ms -> BigInt,
         paused -> Bool,
         enqueued -> BigInt,
         succeeded -> BigInt,
@@ -67,18 +69,29 @@ diesel::table! {
         rescued -> BigInt,
         revived -> BigInt,
         stale -> BigInt,
+        result_dropped -> BigInt,
     }
 }
 
 diesel::table! {
-    task_snapshots (task, at, worker) {
+    task_snapshots (span, at, queue, task, worker) {
+        span -> BigInt,
         at -> BigInt,
+        queue -> Text,
         task -> Text,
         worker -> Text,
+        started -> BigInt,
         succeeded -> BigInt,
         failed -> BigInt,
-        elapsed_ms_total -> BigInt,
-        elapsed_ms_max -> BigInt,
+        retried -> BigInt,
+        buried -> BigInt,
+        revoked -> BigInt,
+        expired -> BigInt,
+        released -> BigInt,
+        wait_us -> BigInt,
+        run_us -> BigInt,
+        waits -> Text,
+        runs -> Text,
     }
 }
 

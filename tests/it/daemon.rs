@@ -314,13 +314,22 @@ impl std::fmt::Debug for Ground {
 }
 
 /// Looks until there is something, for at most [`PATIENCE`].
-pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look).await
+}
+
+/// As [`eventually`], for what comes once a minute.
+pub(crate) async fn eventually_slowly<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(3 * PATIENCE, what, look).await
+}
+
+async fn within<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(started.elapsed() < patience, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -26,6 +26,7 @@ mod examples;
 mod faults;
 mod giving_up;
 mod golden;
+mod health;
 mod hooks;
 mod isolation;
 mod ledger;
@@ -84,6 +85,7 @@ mod store_letters;
 mod store_migrations;
 #[cfg(feature = "postgres")]
 mod store_postgres;
+mod store_snapshots;
 mod store_stats;
 mod store_support;
 mod tidy;

@@ -152,6 +152,11 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     /// Returns what an acknowledged task is worth here.
     fn durability(&self) -> Durability;
 
+    /// Returns whether it may throw tasks away when its memory is full.
+    fn evicts(&self) -> bool {
+        false
+    }
+
     /// Adds tasks, all or none; returns the broker's clock at the step.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ impl Pump {
             charge(budget, &ended, &mut conclusion.outcome, since_boot);
         }
         log_end(&setup, context, &conclusion);
-        setup.ended(context, &conclusion, ended.elapsed);
+        setup.ended(context, kind, &conclusion, ended.elapsed);
         Some(conclusion.outcome.with_progress(context.report().get()))
     }
 }

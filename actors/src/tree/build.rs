@@ -23,6 +23,7 @@ use crate::herald::Herald;
 use crate::ids::QueueName;
 use crate::lane::{Board, LaneSeat};
 use crate::line::Link;
+use crate::measure::Meters;
 use crate::messages::{DeadArrived, Drain, DueChanged, GiveBack, Look};
 use crate::outage::Outage;
 use crate::permits::Permits;
@@ -54,6 +55,7 @@ pub(super) struct Builder {
     pub(super) board: Board,
     pub(super) permits: Permits,
     pub(super) budgets: Budgets,
+    pub(super) meters: Meters,
     pub(super) gate: SuspectGate,
     pub(super) watch: Arc<Notify>,
     pub(super) recycle: watch::Sender<bool>,
@@ -97,6 +99,7 @@ impl Builder {
             link,
             store_outage: Arc::new(Outage::new("store", log.clone())),
             board: Board::default(),
+            meters: Meters::new(parts.registry.names().cloned()),
             gate: SuspectGate::new(),
             watch: Arc::new(Notify::new()),
             recycle,
@@ -331,6 +334,7 @@ impl Builder {
             .new(o!("lane" => seat.lane(), "queue" => queue.to_string()));
         let (place, board) = (seat.clone(), self.board.clone());
         let budget = self.budgets.of(&queue);
+        let meters = self.meters.clone();
         let recipe = Recipe::starting(move |birth| {
             let setup = seat.gauge().map(|gauge| ConsumerSetup {
                 queue: queue.clone(),
@@ -345,6 +349,7 @@ impl Builder {
                 gate: gate.clone(),
                 gauge,
                 board: board.clone(),
+                meter: meters.meter(&queue),
                 observer: observer.clone(),
                 watch: Arc::clone(&watch),
                 quiet: Arc::clone(&quiet),

@@ -266,6 +266,7 @@ pub(super) mod tests {
             queue: QueueName::new("default").unwrap(),
             attempt: 1,
             elapsed_ms: 7_000,
+            limit_ms: 1_800_000,
         }
     }
 
@@ -304,6 +305,8 @@ pub(super) mod tests {
             broker_away: Some((5_000, "no route".to_owned())),
             store_away: None,
             retry_budgets: Vec::new(),
+            figures: Vec::new(),
+            told_at: None,
         }
     }
 
