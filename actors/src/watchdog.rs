@@ -21,6 +21,7 @@ use crate::ids::QueueName;
 use crate::lane::Board;
 use crate::lease::MAX_BATCH;
 use crate::line::Link;
+use crate::measure::Meters;
 use crate::messages::{Look, LookAt};
 use crate::outage::Access;
 use crate::permits::Permits;
@@ -44,6 +45,7 @@ pub(crate) struct WatchdogSetup {
     pub(crate) permits: Permits,
     pub(crate) worker: Arc<WorkerContext>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) meters: Meters,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) consumers: Vec<Ref<Look>>,
     pub(crate) lease: Duration,

@@ -271,6 +271,15 @@ impl Meters {
         Meter { page, all }
     }
 
+    /// Counts the end of an attempt that was taken from its consumer.
+    pub(crate) fn taken(&self, queue: &QueueName, task: &TaskName, fate: Fate, took: Duration) {
+        // Seldom, and by whoever took it: a page for one line, turned at once.
+        let meter = self.meter(queue);
+        let counts = meter.counts(meter.number(task));
+        counts.end(fate);
+        counts.run.observe(took);
+    }
+
     fn number(&self, task: &TaskName) -> Option<usize> {
         self.names.binary_search(task).ok()
     }
@@ -346,6 +355,11 @@ mod tests {
         };
         assert_eq!(sum(7, 2).since(&sum(5, 2)), sum(2, 0));
         assert_eq!(sum(7, 1).since(&sum(5, 2)), sum(7, 1));
+        let (meters, queue) = meters();
+        let name = TaskName::new("a.one").unwrap();
+        meters.taken(&queue, &name, Fate::Buried(true), Duration::from_secs(9));
+        let of = &meters.figures()[0].sum;
+        assert_eq!((of.buried, of.failed, of.run.count()), (1, 1, 1));
         let mut total = sum(1, 1);
         total.add(&sum(2, 3));
         assert_eq!(total, sum(3, 4));

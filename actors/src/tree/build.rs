@@ -200,6 +200,7 @@ impl Builder {
             permits: self.permits.clone(),
             worker: Arc::clone(&self.parts.worker),
             registry: Arc::clone(&self.registry),
+            meters: self.meters.clone(),
             queues: self.queues(),
             consumers: lanes
                 .iter()

@@ -83,9 +83,9 @@ impl Duty {
                 .filter(|_| gauge.is_accused(&context))
             {
                 // It cost a thread: were it not counted, it would cost the next one as well, for ever.
-                table.take(tag, outcome);
+                self.take_counted(table, tag, &context, outcome);
             } else {
-                table.take(tag, Outcome::release());
+                self.take_counted(table, tag, &context, Outcome::release());
             }
         }
         runs

@@ -61,7 +61,7 @@ impl Duty {
             let running = table.running().into_iter();
             for (tag, context) in running.filter(|(_, context)| gauge.is_accused(context)) {
                 if let Some(outcome) = self.blocked_outcome(&context, rng) {
-                    table.take(tag, outcome);
+                    self.take_counted(table, tag, &context, outcome);
                 }
             }
         }

@@ -15,6 +15,7 @@ use crate::context::{Abort, AttemptContext};
 use crate::execution::{Ended, conclude, conclude_blocked};
 use crate::lane::LaneGauge;
 use crate::lease::Outcome;
+use crate::measure::Fate;
 use crate::ports::KILL_GRACE;
 use crate::runner::AttemptEnd;
 use crate::table::AttemptTable;
@@ -106,7 +107,7 @@ impl Duty {
             return;
         };
         let apart = context.has_process();
-        if !table.take(tag, outcome) {
+        if !self.take_counted(table, tag, context, outcome) {
             return;
         }
         let what = if apart {
@@ -116,6 +117,25 @@ impl Duty {
         };
         error!(self.log, "{what}";
             "task" => %context.task(), "id" => %context.id(), "attempt" => context.number());
+    }
+
+    /// Takes an attempt and counts its end, which nobody else will; returns whether it was still there.
+    pub(super) fn take_counted(
+        &self,
+        table: &AttemptTable,
+        tag: u64,
+        context: &AttemptContext,
+        outcome: Outcome,
+    ) -> bool {
+        let fate = Fate::of(&outcome, true);
+        let taken = table.take(tag, outcome);
+        if taken {
+            let (queue, task) = (context.queue(), context.task());
+            self.setup
+                .meters
+                .taken(queue, task, fate, context.elapsed());
+        }
+        taken
     }
 
     /// Returns what becomes of a task whose attempt blocked its thread for too long, or runs in a process of its own that the
