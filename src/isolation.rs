@@ -7,6 +7,7 @@
 //!
 //! A program gets there through [`enter`] at the top of its `main`; [`cli::main`](crate::cli::main) does so by itself.
 
+mod adding;
 mod child;
 mod entry;
 mod hatch;
