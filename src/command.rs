@@ -5,6 +5,7 @@
 //! it went. Nothing of a task's arguments reaches its command line but what a placeholder asks for.
 
 mod arguments;
+mod process;
 mod run;
 mod tail;
 

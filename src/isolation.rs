@@ -32,6 +32,7 @@ use crate::runtime::{RuntimeOptions, host_name};
 pub use self::entry::{enter, is_entered};
 pub use self::nursery::Nursery;
 
+pub(crate) use self::nursery::memory;
 #[cfg(feature = "daemon")]
 pub(crate) use self::{entry::Newborn, hatch::own_program};
 

@@ -55,6 +55,7 @@ pub mod revival;
 pub mod revocation;
 pub mod route;
 mod runner;
+mod said;
 pub mod service;
 pub mod state;
 pub mod supervisor;

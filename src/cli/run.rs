@@ -26,7 +26,7 @@ use super::Global;
 use super::demo_tasks;
 use super::exit::{Exit, Failure};
 use super::policies::adjust;
-use super::session::Session;
+use super::session::{Session, with_commands};
 use crate::app::App;
 use crate::config::{Config, Recycle, StoreTarget};
 use crate::isolation::{IsolationOptions, own_program};
@@ -82,6 +82,9 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
     for note in &session.notes {
         info!(log, "configuration"; "key" => &note.key, "note" => &note.message);
     }
+    for mistake in &session.programs {
+        warn!(log, "a command cannot be started here"; "key" => &mistake.key, "found" => &mistake.found);
+    }
     let ended = daemon(args, &session, app, &log);
     // A reader that has stalled costs the last lines, not the exit.
     let _all_written = guard.finish(telemetry::FLUSH_LIMIT);
@@ -135,7 +138,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     let Some(broker) = opened else {
         return Ok(Exit::Ok);
     };
-    let mut app = config.commands.iter().cloned().fold(app, App::command);
+    let mut app = with_commands(app, config);
     adjust(&mut app, config);
     for (name, over) in &config.breakers {
         app.override_breaker(name.clone(), *over);

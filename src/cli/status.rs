@@ -13,7 +13,7 @@ use super::exit::{Exit, Failure};
 use super::queues::{self, Audit};
 use super::session::Session;
 use super::spool::{self, Seen};
-use super::text::{span, when};
+use super::text::{ago, span};
 use super::when::to_the_second;
 use super::workers::{self, Worker};
 use super::{Global, output};
@@ -144,7 +144,7 @@ impl Status {
                     None => worker.state().to_owned(),
                 },
                 span(worker.up(now)),
-                when(record.seen_at, now),
+                ago(record.seen_at, now),
                 match worker.silent_since() {
                     Some(_) => "-".to_owned(),
                     None => format!("{}/{}", worker.running(), record.concurrency),

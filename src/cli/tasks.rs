@@ -15,7 +15,7 @@ use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
 use super::search::{Search, open, stored};
 use super::session::Session;
-use super::text::{brief, when};
+use super::text::{ago, brief, when};
 use super::{Global, output};
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -238,7 +238,7 @@ impl Row {
                     self.queue.to_string(),
                     header.priority.level().to_string(),
                     header.attempts.to_string(),
-                    when(header.enqueued_at, now),
+                    ago(header.enqueued_at, now),
                 ]);
             }
             Err(reason) => {

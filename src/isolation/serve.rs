@@ -10,7 +10,7 @@ use celeriac_actors::ports::{
     ChildStatus, Death, EnqueueCall, IsolatedEnd, Isolation, KILL_GRACE, SharedValue, Stop,
 };
 use celeriac_actors::producer::Producer;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::Signal;
 use slog::Level;
@@ -106,8 +106,13 @@ impl Nursery {
                     // Perhaps the worker was told as well, and hears of it just now.
                     let _either = tokio::time::timeout(exits::HEARSAY, attempt.stopped()).await;
                 }
+                let on_purpose = attempt.stopped().now_or_never().is_some();
                 IsolatedEnd::Died(Death {
-                    status: ending.to_string(),
+                    status: if on_purpose {
+                        ending.plain()
+                    } else {
+                        ending.to_string()
+                    },
                     peak_memory: ending.peak_memory,
                     host: self.shared.host.clone(),
                     pid: nestling.pid,
