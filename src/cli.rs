@@ -20,6 +20,7 @@ mod output;
 mod policies;
 mod queues;
 mod results;
+mod revoked;
 mod rights;
 mod run;
 mod search;

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod group;
+mod process;
 mod run;
 mod tail;
 

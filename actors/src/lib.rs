@@ -57,6 +57,7 @@ pub mod revival;
 pub mod revocation;
 pub mod route;
 mod runner;
+mod said;
 pub mod service;
 pub mod state;
 pub mod supervisor;

@@ -31,7 +31,7 @@ use self::sender::{Sender, Show, Stopped, Tally};
 use self::wait::{PATIENCE, Waiting};
 use super::exit::{Exit, Failure};
 use super::policies::adjust;
-use super::session::Session;
+use super::session::{Session, with_commands};
 use super::text::brief;
 use super::{Global, demo_tasks, output, values};
 use crate::app::App;
@@ -142,12 +142,14 @@ pub(crate) fn run(args: &EnqueueArgs, global: &Global, app: App) -> Result<Exit,
     // A program without tasks of its own enqueues for others.
     let strict = !args.any_task && app.registry().names().next().is_some();
     // Demo tasks are checked as if they were known: a daemon with `--demo` knows them.
-    let mut app = demo_tasks::add(app);
+    let app = demo_tasks::add(app);
     let limit = match &args.timeout {
         Some(text) => Some(when::span("--timeout", text).map_err(Failure::usage)?),
         None => None,
     };
     let session = Session::open(global, &app, &[])?;
+    // So are commands: a daemon with this configuration has them.
+    let mut app = with_commands(app, &session.config);
     adjust(&mut app, &session.config);
     let work = Work {
         args,

@@ -17,11 +17,13 @@ use celeriac_actors::time::Clock as _;
 use super::exit::{Exit, Failure};
 use super::results::Keeper;
 use super::rights::{advice, is_there};
-use super::{Global, output};
+use super::{Global, demo_tasks, output};
 use crate::app::App;
 use crate::client::Client;
 use crate::clock::SystemClock;
-use crate::config::{self, BrokerTarget, Config, Flags, Note, Sources, StoreTarget, Synchronous};
+use crate::config::{
+    self, BrokerTarget, Config, Flags, Mistake, Note, Sources, StoreTarget, Synchronous,
+};
 use crate::late::LateBroker;
 use crate::spool::{self, SpoolOptions, SqliteSpool};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
@@ -35,6 +37,8 @@ const ONE_SHOT: Duration = Duration::from_secs(10);
 pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) notes: Vec<Note>,
+    /// What is wrong with the programs of commands on this machine.
+    pub(crate) programs: Vec<Mistake>,
     pub(crate) json: bool,
     /// Where adapters log; nowhere until the command starts its logs.
     pub(crate) log: slog::Logger,
@@ -49,7 +53,9 @@ impl Session {
         app: &App,
         set: &[(&str, Option<String>)],
     ) -> Result<Self, Failure> {
-        let loaded = config::load(&sources(global, app, set));
+        let sources = sources(global, app, set);
+        let loaded = config::load(&sources);
+        let programs = config::check_programs(&sources, &loaded);
         let notes = loaded.notes.clone();
         if loaded.report.errors() == 0 && loaded.report.warnings() > 0 {
             output::complain(loaded.report.to_string().trim_end());
@@ -57,7 +63,10 @@ impl Session {
         let config = loaded
             .into_result()
             .map_err(|report| Failure::new(Exit::Usage, report))?;
-        Ok(Self::new(config, notes, global.json))
+        Ok(Self {
+            programs,
+            ..Self::new(config, notes, global.json)
+        })
     }
 
     /// Makes a session of a configuration.
@@ -65,6 +74,7 @@ impl Session {
         Self {
             config,
             notes,
+            programs: Vec::new(),
             json,
             log: slog::Logger::root(slog::Discard, slog::o!()),
             complains: true,
@@ -312,8 +322,15 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
         flags = flags.set_some(*key, value.clone());
     }
     let mut sources = Sources::of_process(flags);
-    sources.tasks = app.registry().names().map(ToString::to_string).collect();
+    let names = |app: &App| app.registry().names().map(ToString::to_string).collect();
+    sources.tasks = names(app);
+    sources.demo_tasks = names(&demo_tasks::add(App::new()));
     sources
+}
+
+/// Adds the commands of a configuration to a program.
+pub(crate) fn with_commands(app: App, config: &Config) -> App {
+    config.commands.iter().cloned().fold(app, App::command)
 }
 
 /// Opens the embedded broker, again for a while when somebody else has locked it.

@@ -1,25 +1,30 @@
 //! `celeriac status`: the whole at a glance, read from the broker, whichever process runs the work.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use celeriac_actors::activity::LaneActivity;
+use celeriac_actors::activity::{LaneActivity, Running};
 use celeriac_actors::breaker::{Board, BoardError};
+use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::{Broker, BrokerError, Durability, QueueStatus};
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
 use serde_json::{Value, json};
 
 use super::breaker::overview::{Breaker, Overview};
 use super::exit::{Exit, Failure};
 use super::queues::{self, Audit};
+use super::revoked::{Revoked, fate};
 use super::session::Session;
 use super::spool::{self, Seen};
-use super::text::{span, when};
+use super::text::{ago, span};
 use super::when::to_the_second;
 use super::workers::{self, Worker};
 use super::{Global, output};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::database::outbox::{Gauges, OutboxStatus};
 
 /// The most running attempts that are listed.
 const MAX_RUNNING: usize = 20;
@@ -27,7 +32,7 @@ const MAX_RUNNING: usize = 20;
 pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
     let now = SystemClock.now();
-    let status = match read(&session) {
+    let status = match read(&session, app.outboxes()) {
         Err(failure) => return Err(without_broker(failure, &session, now)),
         Ok(status) => status,
     };
@@ -40,10 +45,12 @@ pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn read(session: &Session) -> Result<Status, Failure> {
+fn read(session: &Session, outboxes: Gauges) -> Result<Status, Failure> {
     let broker = session.existing_broker()?;
     let looked = Session::insist(|| look(&broker, &session.config));
-    Ok(Session::block_on(looked)??)
+    let mut status: Status = Session::block_on(looked)??;
+    status.outbox = outboxes.read().transpose();
+    Ok(status)
 }
 
 /// Shows what can be seen without the broker: the spool, which matters most just then.
@@ -62,9 +69,21 @@ fn without_broker(failure: Failure, session: &Session, now: Timestamp) -> Failur
 struct Status {
     durability: Durability,
     spool: Option<Seen>,
+    /// The program's outboxes, where it has some, or why they cannot be read.
+    outbox: Option<Result<OutboxStatus, String>>,
     queues: Vec<QueueStatus>,
     workers: Vec<Worker>,
     breakers: Overview,
+    /// Of the queues of which tasks run.
+    revoked: Revoked,
+}
+
+/// Returns the queues of which tasks run, by what the workers tell.
+fn at_work(workers: &[Worker]) -> BTreeSet<QueueName> {
+    let alive = workers.iter().filter(|worker| worker.record.alive);
+    let lanes = alive.flat_map(|worker| worker.detail.iter().flat_map(|detail| &detail.lanes));
+    let running = lanes.flat_map(|lane| &lane.running);
+    running.map(|running| running.queue.clone()).collect()
 }
 
 /// Reads the breakers; a board that cannot be read here hides nothing else.
@@ -80,8 +99,10 @@ async fn look(broker: &Arc<dyn Broker>, config: &Config) -> Result<Status, Broke
     let workers = workers::read(&**broker).await?;
     Ok(Status {
         breakers: breakers(broker, &workers).await?,
+        revoked: Revoked::read(&**broker, at_work(&workers)).await?,
         durability: broker.durability(),
         spool: spool::look(config),
+        outbox: None,
         queues: queues::read(&**broker, config).await?,
         workers,
     })
@@ -105,6 +126,14 @@ impl Status {
         if let Some(spool) = &self.spool {
             document["spool"] = spool.document();
         }
+        match &self.outbox {
+            None => {}
+            Some(Ok(outbox)) => {
+                document["outbox"] =
+                    json!({ "pending": outbox.pending, "rejected": outbox.rejected });
+            }
+            Some(Err(why)) => document["outbox"] = json!({ "error": why }),
+        }
         document
     }
 
@@ -117,6 +146,7 @@ impl Status {
         if let Some(spool) = &self.spool {
             parts.insert(1, format!("spool   {}", spool.text(now)));
         }
+        parts.extend(self.draw_outbox());
         parts.extend(self.draw_running());
         parts.extend(self.draw_children());
         let shut = self.breakers.table(now, Breaker::is_shut);
@@ -128,6 +158,20 @@ impl Status {
         }
         parts.push(Audit::of(&self.queues).to_string());
         parts.join("\n\n")
+    }
+
+    fn draw_outbox(&self) -> Option<String> {
+        Some(match self.outbox.as_ref()? {
+            Ok(outbox) => {
+                let pending = output::counted(outbox.pending, "task");
+                let rejected = match outbox.rejected {
+                    0 => String::new(),
+                    count => format!(", {count} rejected (table `celeriac_outbox_rejected`)"),
+                };
+                format!("outbox  {pending} not relayed yet{rejected}")
+            }
+            Err(why) => format!("outbox  cannot be read: {}", output::plain(why)),
+        })
     }
 
     fn draw_workers(&self, now: Timestamp) -> String {
@@ -144,7 +188,7 @@ impl Status {
                     None => worker.state().to_owned(),
                 },
                 span(worker.up(now)),
-                when(record.seen_at, now),
+                ago(record.seen_at, now),
                 match worker.silent_since() {
                     Some(_) => "-".to_owned(),
                     None => format!("{}/{}", worker.running(), record.concurrency),
@@ -189,6 +233,15 @@ impl Status {
         (!rows.is_empty()).then(|| output::table(&head, &rows))
     }
 
+    /// What there is to say of an attempt that runs.
+    fn note(&self, blocks: bool, running: &Running) -> String {
+        let revoked = self.revoked.of_id(&running.queue, running.id);
+        let revoked = revoked.map(|terminate| fate(TaskState::Active, terminate));
+        let blocks = blocks.then_some("BLOCKS ITS THREAD");
+        let notes: Vec<&str> = blocks.into_iter().chain(revoked).collect();
+        notes.join(", ")
+    }
+
     fn draw_running(&self) -> Option<String> {
         let alive = self.workers.iter().filter(|worker| worker.record.alive);
         let lanes: Vec<(&Worker, &LaneActivity)> = alive
@@ -214,7 +267,7 @@ impl Status {
                         running.attempt.to_string(),
                         span(std::time::Duration::from_millis(millis)),
                         worker.record.worker.to_string(),
-                        if blocks { "BLOCKS ITS THREAD" } else { "" }.to_owned(),
+                        self.note(blocks, running),
                     ],
                 ));
             }

@@ -21,7 +21,8 @@ use futures_util::future::join_all;
 
 use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
-use super::search::{Search, stored};
+use super::revoked::{Revoked, fate};
+use super::search::{Search, open, stored};
 use super::session::Session;
 use super::text::brief;
 use super::{Global, output};
@@ -121,6 +122,8 @@ struct Found {
     /// Why its end could not be read, if it has one.
     unread: Option<String>,
     letters: Vec<DeadLetter>,
+    /// What a revocation means for it.
+    fate: Option<&'static str>,
     /// What the attempt that runs said of its progress last.
     progress: Option<Progress>,
     looked: u64,
@@ -175,11 +178,25 @@ impl Hunt<'_> {
         if found.stored.is_some() {
             let workers = Session::insist(|| super::workers::read(self.broker)).await?;
             found.progress = super::workers::progress_of(&workers, self.id);
+            found.fate = self.fate(&found).await?;
         }
         found.looked = search.looked;
         found.total = found.total.max(search.looked);
         found.is_complete = search.is_complete;
         Ok(found)
+    }
+
+    /// Finds out whether it was revoked where it is stored.
+    async fn fate(&self, found: &Found) -> Result<Option<&'static str>, Failure> {
+        let Some((queue, task)) = &found.stored else {
+            return Ok(None);
+        };
+        let Ok(job) = open(task.frame.clone(), &self.limits) else {
+            return Ok(None);
+        };
+        let revoked = Revoked::read(self.broker, [queue.clone()].into()).await?;
+        let terminate = revoked.of(queue, &job.header, &job.envelope);
+        Ok(terminate.map(|terminate| fate(task.state, terminate)))
     }
 
     /// Looks where a task is found without going through others.

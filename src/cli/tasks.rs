@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use celeriac_actors::envelope::Envelope;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::{BrokerError, QueueStatus, StoredTask};
@@ -13,9 +14,10 @@ use serde_json::{Value, json};
 
 use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
+use super::revoked::{Revoked, fate};
 use super::search::{Search, open, stored};
 use super::session::Session;
-use super::text::{brief, when};
+use super::text::{ago, brief, when};
 use super::{Global, output};
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -131,6 +133,9 @@ impl Listing {
                 break;
             }
         }
+        let revoked = rows.iter().map(|row| row.queue.clone()).collect();
+        let revoked = Revoked::read(broker, revoked).await?;
+        rows.iter_mut().for_each(|row| row.judge(&revoked));
         Ok(Self {
             rows,
             looked: search.looked,
@@ -156,14 +161,21 @@ struct Row {
     worker: Option<String>,
     /// What it says of itself, or why it says nothing.
     job: Result<Told, String>,
+    /// What a revocation means for it.
+    fate: Option<&'static str>,
     bytes: usize,
 }
 
 struct Told {
     header: celeriac_actors::header::Header,
-    task: String,
-    revival: u32,
-    last_failure: Option<String>,
+    envelope: Envelope,
+}
+
+impl Told {
+    fn last_failure(&self) -> Option<&str> {
+        let last = self.envelope.history.last()?;
+        Some(&last.message)
+    }
 }
 
 impl Row {
@@ -171,9 +183,7 @@ impl Row {
         let bytes = task.frame.len();
         let told = open(task.frame, limits).map(|job| Told {
             header: job.header,
-            task: job.envelope.task.to_string(),
-            revival: job.envelope.revival,
-            last_failure: job.envelope.history.last().map(|last| last.message.clone()),
+            envelope: job.envelope,
         });
         Self {
             queue: queue.clone(),
@@ -181,14 +191,23 @@ impl Row {
             due: task.due,
             worker: task.holder.map(|(worker, _)| worker.to_string()),
             job: told,
+            fate: None,
             bytes,
+        }
+    }
+
+    /// Finds out whether it was revoked.
+    fn judge(&mut self, revoked: &Revoked) {
+        if let Ok(told) = &self.job {
+            let terminate = revoked.of(&self.queue, &told.header, &told.envelope);
+            self.fate = terminate.map(|terminate| fate(self.state, terminate));
         }
     }
 
     fn is_of(&self, pattern: Option<&str>) -> bool {
         match (pattern, &self.job) {
             (None, _) => true,
-            (Some(pattern), Ok(told)) => route::matches(pattern, &told.task),
+            (Some(pattern), Ok(told)) => route::matches(pattern, told.envelope.task.as_str()),
             (Some(_), Err(_)) => false,
         }
     }
@@ -200,19 +219,20 @@ impl Row {
             "due": self.due.map(|due| due.to_string()),
             "worker": self.worker,
             "bytes": self.bytes,
+            "revoked": self.fate,
         });
         match &self.job {
             Ok(told) => {
                 let header = &told.header;
                 document["id"] = json!(header.id);
-                document["task"] = json!(told.task);
+                document["task"] = json!(told.envelope.task);
                 document["priority"] = json!(header.priority);
                 document["attempts"] = header.attempts.into();
                 document["deliveries"] = header.deliveries.into();
-                document["revival"] = told.revival.into();
+                document["revival"] = told.envelope.revival.into();
                 document["enqueued_at"] = header.enqueued_at.to_string().into();
                 document["expires_at"] = json!(header.expires_at.map(|at| at.to_string()));
-                document["last_failure"] = json!(told.last_failure);
+                document["last_failure"] = json!(told.last_failure());
             }
             Err(reason) => document["garbage"] = json!(reason),
         }
@@ -221,6 +241,7 @@ impl Row {
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let mut notes = Vec::new();
+        notes.extend(self.fate.map(str::to_owned));
         notes.extend(self.due.map(|due| format!("due {}", when(due, now))));
         notes.extend(self.worker.as_ref().map(|worker| format!("on {worker}")));
         let mut cells = vec![self.state.to_string()];
@@ -230,15 +251,15 @@ impl Row {
                 if header.deliveries > 0 {
                     notes.push(format!("rescued {}x", header.deliveries));
                 }
-                let failure = told.last_failure.as_ref();
+                let failure = told.last_failure();
                 notes.extend(failure.map(|last| format!("failed: {}", brief(last, 60))));
                 cells.extend([
-                    told.task.clone(),
+                    told.envelope.task.to_string(),
                     header.id.to_string(),
                     self.queue.to_string(),
                     header.priority.level().to_string(),
                     header.attempts.to_string(),
-                    when(header.enqueued_at, now),
+                    ago(header.enqueued_at, now),
                 ]);
             }
             Err(reason) => {

@@ -33,6 +33,15 @@ pub(crate) fn when(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// Returns how long ago something was that has happened; a clock that is a little ahead makes it no promise.
+pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
+    if then >= now {
+        "now".to_owned()
+    } else {
+        when(then, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +62,8 @@ mod tests {
         let now = Timestamp::from_millis(10_000);
         assert_eq!(when(Timestamp::from_millis(15_000), now), "in 5.0s");
         assert_eq!(when(Timestamp::from_millis(9_990), now), "10ms ago");
+        assert_eq!(ago(Timestamp::from_millis(9_990), now), "10ms ago");
+        assert_eq!(ago(Timestamp::from_millis(10_003), now), "now");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::output::plain;
-use super::text::{span, when};
+use super::text::{ago, span};
 use crate::runtime::WorkerDetail;
 
 /// One worker.
@@ -79,7 +79,7 @@ impl Worker {
 
     /// Returns what has become of it and of its tasks, when nothing is heard of it. `all` are the workers there are.
     pub(super) fn obituary(&self, all: &[Self], now: Timestamp) -> Option<String> {
-        let seen = when(self.silent_since()?, now);
+        let seen = ago(self.silent_since()?, now);
         let takes = |other: &Self| {
             let is_shared = |queue| self.record.queues.contains(queue);
             other.record.alive && other.record.queues.iter().any(is_shared)

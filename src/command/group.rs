@@ -1,54 +1,36 @@
 //! The process group of a command, for as long as its leader was not waited for.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
-use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use celeriac_actors::context::AttemptProcess;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::Child;
+use rustix::process::Signal;
+
+use super::process::signal;
 
 /// Reaches a group until its leader was waited for: from then on its number may be somebody else's.
 #[derive(Debug)]
-pub(super) struct Leash(Mutex<Option<Pid>>);
+pub(super) struct Leash(Mutex<Option<u32>>);
 
 impl Leash {
-    pub(super) fn new(group: Option<Pid>) -> Self {
-        Self(Mutex::new(group))
+    pub(super) fn new(group: u32) -> Self {
+        Self(Mutex::new(Some(group)))
     }
 
-    /// Waits for the leader's end, and lets go of the group in the same instant.
-    ///
-    /// # Cancel safety
-    /// Cancel-safe.
-    pub(super) async fn wait(&self, leader: &mut Child) -> io::Result<ExitStatus> {
-        let mut ended = pin!(leader.wait());
-        poll_fn(|cx| {
-            let mut group = self.lock();
-            let ended = ended.as_mut().poll(cx);
-            if ended.is_ready() {
-                *group = None;
-            }
-            ended
-        })
-        .await
-    }
-
-    /// Lets go of the group.
-    pub(super) fn let_go(&self) {
-        *self.lock() = None;
-    }
-
-    fn signal(&self, what: Signal) {
-        let group = self.lock();
-        signal(*group, what);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Pid>> {
+    /// Waits for the leader by `wait`, which must not block for long, and lets go of the group in the same instant.
+    pub(super) fn let_go<T>(&self, wait: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         // Replaced whole, so a poisoned one is still right.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut group = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = wait();
+        *group = None;
+        ended
+    }
+
+    pub(super) fn signal(&self, what: Signal) {
+        let group = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = *group {
+            signal(group, what);
+        }
     }
 }
 
@@ -59,13 +41,5 @@ impl AttemptProcess for Leash {
 
     fn kill(&self) {
         self.signal(Signal::KILL);
-    }
-}
-
-/// Sends a signal to all of a group.
-pub(super) fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // One that is gone needs none.
-        let _gone = kill_process_group(group, signal);
     }
 }

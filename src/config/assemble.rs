@@ -13,6 +13,7 @@ use super::checked::{
     Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
     Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
 };
+use super::command_checks;
 use super::health;
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
@@ -106,10 +107,9 @@ fn each<N: Ord + FromStr, T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T)
 }
 
 fn commands(settings: &Settings) -> Vec<Command> {
-    match settings.get("command", None).map(|setting| &setting.value) {
-        Some(Value::Commands(commands)) => commands.clone(),
-        _ => Vec::new(),
-    }
+    command_checks::placed(settings)
+        .map(|(command, _)| command.clone())
+        .collect()
 }
 
 /// Returns the routes that somebody typed, then those of commands, then the built-in ones.

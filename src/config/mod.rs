@@ -20,6 +20,9 @@
 
 mod assemble;
 mod checked;
+mod command_checks;
+#[cfg(test)]
+mod command_tests;
 mod commands;
 mod cross;
 mod env;
@@ -29,6 +32,7 @@ mod keys;
 mod lists;
 mod mistake;
 mod place;
+mod programs;
 mod raw;
 mod settings;
 mod show;
@@ -46,6 +50,7 @@ pub use checked::{
 pub use keys::BUILT_IN_QUEUES;
 pub use mistake::{Mistake, Origin, Report, Severity};
 pub use place::Position;
+pub use programs::check_programs;
 pub use raw::{DEFAULT_FILE, FILE_VARIABLE, Flags, Sources};
 pub use show::{Effective, KeyInfo, Shown, reference, table};
 pub use starter::{InitError, StarterFile, starter_config, starter_project, write_new};
@@ -100,6 +105,7 @@ pub fn load(sources: &Sources) -> Loaded {
     };
     let settings = Settings::gather(sources, &mut report);
     cross::check(&settings, &mut report);
+    command_checks::check(&settings, sources, &mut report);
     let effective = Effective::of(&settings);
     let fallback = |shown: &&Shown| matches!(shown.source, Origin::Fallback { .. });
     let note = |shown: &Shown| Note {

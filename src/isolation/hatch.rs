@@ -94,6 +94,11 @@ pub(super) fn wait_for(mut process: Child, reaped: &Mutex<bool>) -> Ending {
 pub(super) const STILLBORN: u8 = 195;
 
 impl Ending {
+    /// Says how it ended when it was ended on purpose.
+    pub(super) fn plain(&self) -> String {
+        self.status.map_or_else(|| self.to_string(), exits::plain)
+    }
+
     /// Returns whether it ended before it could do anything.
     pub(super) fn never_began(&self) -> bool {
         let code = self.status.and_then(|status| status.code());

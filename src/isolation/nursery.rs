@@ -174,7 +174,7 @@ impl Nestling {
 }
 
 /// Reads a line of what the kernel tells of a process, in bytes.
-fn memory(pid: u32, line: &str) -> Option<u64> {
+pub(crate) fn memory(pid: u32, line: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let found = status.lines().find_map(|text| text.strip_prefix(line))?;
     let kibibytes: u64 = found.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -73,6 +73,10 @@ impl Census {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
     pub(super) fn document(&self) -> Value {
         json!(self.counts)
     }

@@ -1,7 +1,8 @@
 //! `celeriac task revoke`: has tasks not run: one by its id, or all of a kind or with a header that are there by now.
 
 use celeriac_actors::ids::{QueueName, TaskId, TaskName};
-use celeriac_actors::ports::Broker;
+use celeriac_actors::mode::Mode;
+use celeriac_actors::ports::{Broker, StoredTask};
 use celeriac_actors::revocation::{Revocation, Selector};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
@@ -10,14 +11,16 @@ use serde_json::json;
 
 use super::super::enqueue::{known_queue, pair};
 use super::super::exit::{Exit, Failure};
-use super::super::session::{Session, operator};
-use super::super::{Global, output};
+use super::super::search::open;
+use super::super::session::{Session, operator, with_commands};
+use super::super::{Global, demo_tasks, output};
 use super::census::Census;
 use super::{Found, Hunt, read_id};
 use crate::app::App;
 use crate::client::RevokeOptions;
 use crate::clock::SystemClock;
 use crate::store::AuditEntry;
+use crate::suggest::did_you_mean;
 
 /// How long a revocation is remembered beyond the time of the last task that was seen to wait.
 const BEYOND: std::time::Duration = std::time::Duration::from_secs(86_400);
@@ -71,6 +74,7 @@ pub(super) fn run(args: &RevokeArgs, global: &Global, app: &App) -> Result<Exit,
     let broker = session.existing_broker()?;
     let work = Work {
         session: &session,
+        app,
         broker: &*broker,
         revocation: Revocation {
             of,
@@ -85,6 +89,7 @@ pub(super) fn run(args: &RevokeArgs, global: &Global, app: &App) -> Result<Exit,
 /// One run of the command.
 struct Work<'a> {
     session: &'a Session,
+    app: &'a App,
     broker: &'a dyn Broker,
     revocation: Revocation,
     queue: Option<&'a str>,
@@ -128,8 +133,10 @@ impl Work<'_> {
             document["due"] = json!(due.map(|due| due.to_string()));
             document["worker"] = json!(place.worker());
             output::json(&document);
-        } else {
-            output::line(&self.tell(id, &place));
+        } else if !place.is_a_miss(found.is_complete) {
+            let task = found.stored.as_ref().map(|(_, task)| task);
+            let until = written.forget_at;
+            output::line(&self.tell(id, &place, (task, until)));
         }
         if place.is_unknown() && !found.is_complete {
             self.warn_unseen(&written, looked, total);
@@ -145,7 +152,8 @@ impl Work<'_> {
         Err(Failure::usage(match place {
             Place::Ended(state) => format!("task {id} has ended already ({state})"),
             _ => format!(
-                "task {id} was not found; searched {looked} of {total} tasks. Should it come until {until}, it will not run"
+                "task {id} was not found; searched {looked} of {total} tasks. Should it come until {until}, it will not \
+                 run: so long is its revocation kept"
             ),
         }))
     }
@@ -173,6 +181,12 @@ impl Work<'_> {
                 self.now,
                 self.how()
             ));
+        }
+        if let Selector::Task { name, .. } = rule
+            && census.is_empty()
+            && !self.session.json
+        {
+            self.warn_unknown(name);
         }
         if !census.is_complete {
             self.warn_unseen(&written, looked, total);
@@ -234,11 +248,16 @@ impl Work<'_> {
         })
     }
 
-    fn tell(&self, id: TaskId, place: &Place) -> String {
+    fn tell(
+        &self,
+        id: TaskId,
+        place: &Place,
+        (task, until): (Option<&StoredTask>, Timestamp),
+    ) -> String {
         match place {
             Place::Running(worker) => {
                 let how = if self.revocation.terminate {
-                    "is ended"
+                    ending(task.and_then(|task| self.grip(task)))
                 } else {
                     "is asked to stop"
                 };
@@ -248,8 +267,56 @@ impl Work<'_> {
             Place::Waiting(state, Some(due)) => {
                 format!("task {id} is {state} for {due}, and will not start")
             }
-            Place::Ended(_) | Place::Unknown => format!("task {id} is revoked"),
+            Place::Ended(TaskState::Cancelled) => {
+                format!("task {id} was cancelled before: nothing is left to stop")
+            }
+            Place::Ended(state) => format!("task {id} has ended already ({state})"),
+            Place::Unknown => {
+                format!(
+                    "task {id} is unknown here; its revocation is kept until {until}, in case it comes"
+                )
+            }
         }
+    }
+
+    /// Returns what holds the code of a task that runs, where that is known here.
+    fn grip(&self, task: &StoredTask) -> Option<Grip> {
+        let job = open(task.frame.clone(), &self.session.limits()).ok()?;
+        let name = &job.envelope.task;
+        let config = &self.session.config;
+        if config.commands.iter().any(|command| command.name == *name) {
+            return Some(Grip::Process);
+        }
+        let registry = self.app.registry();
+        let said = job.envelope.overrides.mode;
+        let said = said.or_else(|| config.tasks.get(name)?.mode);
+        let mode = said.or_else(|| registry.mode_of(name));
+        match mode {
+            Some(Mode::Isolated) => Some(Grip::Process),
+            Some(Mode::Blocking) => Some(Grip::Thread),
+            Some(Mode::Inline) => Some(Grip::Future),
+            None => {
+                registry.policy_of(name)?;
+                let is_async = registry.check_mode(name, Mode::Inline, true).is_ok();
+                Some(if is_async { Grip::Future } else { Grip::Thread })
+            }
+        }
+    }
+
+    /// Warns of a kind that nobody knows: it is probably mistyped.
+    fn warn_unknown(&self, name: &TaskName) {
+        let all = with_commands(demo_tasks::add(App::new()), &self.session.config);
+        let own = self.app.registry().names().map(TaskName::as_str);
+        let mut known: Vec<&str> = all.registry().names().map(TaskName::as_str).collect();
+        known.extend(own);
+        if known.contains(&name.as_str()) {
+            return;
+        }
+        let hint = did_you_mean(name.as_str(), known);
+        let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+        output::complain(&format!(
+            "celeriac: no task `{name}` is stored, and this program knows none of that name{hint}"
+        ));
     }
 
     /// Says what the search may have missed, and until when that will not run.
@@ -264,6 +331,31 @@ impl Work<'_> {
                 "celeriac: searched {looked} of {total} tasks; what is among the rest and due until {until} will not run, what is \
                  due later would: revoke it again until then"
             ));
+        }
+    }
+}
+
+/// What holds the code of an attempt that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grip {
+    Process,
+    Thread,
+    Future,
+}
+
+/// Says what becomes of an attempt that is to be ended: what can be ended depends on where its code is.
+const fn ending(grip: Option<Grip>) -> &'static str {
+    match grip {
+        Some(Grip::Process) => "its process is ended",
+        Some(Grip::Thread) => {
+            "is told to end; nothing can end code on a thread: it is cancelled when its code returns, or at its hard limit"
+        }
+        Some(Grip::Future) => {
+            "is ended where it awaits next; code that does not await cannot be ended"
+        }
+        None => {
+            "is to be ended: a process at once, async code where it awaits next; code on a thread goes on until it returns \
+             or its hard limit has passed"
         }
     }
 }
@@ -302,6 +394,15 @@ impl Place {
         match self {
             Self::Running(worker) => Some(worker),
             _ => None,
+        }
+    }
+
+    /// Returns whether nothing was there to be revoked, which ends the command with an error that says so.
+    const fn is_a_miss(&self, all_was_searched: bool) -> bool {
+        match self {
+            Self::Unknown => all_was_searched,
+            Self::Ended(state) => !matches!(state, TaskState::Cancelled),
+            Self::Running(_) | Self::Waiting(..) => false,
         }
     }
 

@@ -30,6 +30,9 @@ pub(super) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value
             document["error"] = error_of(end, limits);
         }
     }
+    if let Some(fate) = found.fate {
+        document["revoked"] = json!(fate);
+    }
     if let Some(why) = &found.unread {
         document["result_unread"] = json!(why);
     }
@@ -177,7 +180,7 @@ pub(super) fn draw(id: TaskId, found: &Found, limits: &FrameLimits, now: Timesta
 
 /// Writes a line a field, failures one by one; what is empty is left out.
 fn fields(text: &mut String, indent: &str, document: &Value) {
-    const FIRST: [&str; 5] = ["id", "letter", "task", "state", "queue"];
+    const FIRST: [&str; 6] = ["id", "letter", "task", "state", "revoked", "queue"];
     let Some(fields) = document.as_object() else {
         return;
     };
