@@ -173,7 +173,7 @@ impl Duty {
     }
 
     /// Finds out whether a thread answers. One that does not is reported once, with the task that has it; what waits
-    /// behind it is given back, and nobody waits for its permits.
+    /// behind it is given back, and so are the permits for that.
     fn check_thread(&self, gauge: &Arc<LaneGauge>) {
         let silent = gauge.silent_for(self.setup.worker.clock.since_boot());
         let leaving = self.setup.grace_over.load(Ordering::Acquire);
@@ -216,6 +216,11 @@ impl Duty {
                     "queue" => %table.queue, "count" => taken);
             }
         }
+        self.setup.permits.reclaim(gauge.group, |queue| {
+            let tables = gauge.tables().into_iter();
+            let of_queue = tables.filter(|table| table.queue == *queue);
+            of_queue.map(|table| table.counts().1).sum()
+        });
     }
 
     fn report_blocked(&self, gauge: &LaneGauge, silent: Duration) {
