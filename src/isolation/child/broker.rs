@@ -13,6 +13,7 @@ use celeriac_actors::ports::{
     SharedValue, Wake, WorkerRecord,
 };
 use celeriac_actors::revocation::Revocation;
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 
 use super::link::Mouth;
@@ -209,6 +210,10 @@ impl Broker for Forwarding {
     }
 
     async fn pause(&self, _: &QueueName, _: bool) -> Result<(), BrokerError> {
+        not_here()
+    }
+
+    async fn purge(&self, _: &QueueName, _: TaskState, _: u32) -> Result<u32, BrokerError> {
         not_here()
     }
 
