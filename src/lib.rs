@@ -76,6 +76,8 @@ mod exits;
 pub mod isolation;
 #[cfg(feature = "client")]
 pub mod late;
+#[cfg(feature = "daemon")]
+mod look;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "runtime")]

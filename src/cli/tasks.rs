@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
-use super::search::{Search, open, stored};
 use super::session::Session;
 use super::text::{brief, when};
 use super::{Global, output};
 use crate::app::App;
 use crate::clock::SystemClock;
+use crate::look::search::{Search, open, stored};
 
 /// The states in which tasks are stored, what happens now first.
 const STATES: [TaskState; 4] = [

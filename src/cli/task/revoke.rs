@@ -13,7 +13,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::session::{Session, operator};
 use super::super::{Global, output};
 use super::census::Census;
-use super::{Found, Hunt, read_id};
+use super::{Found, find, read_id};
 use crate::app::App;
 use crate::client::RevokeOptions;
 use crate::clock::SystemClock;
@@ -107,13 +107,8 @@ impl Work<'_> {
 
     /// Revokes one task, wherever it is.
     async fn one(&self, id: TaskId) -> Result<Exit, Failure> {
-        let hunt = Hunt {
-            id,
-            broker: self.broker,
-            limits: self.session.limits(),
-        };
         // Looked for first: how long the revocation must be remembered depends on when the task is due.
-        let found = hunt.find(self.queue, self.session).await?;
+        let found = find(self.session, self.broker, id, self.queue).await?;
         let due = found.stored.as_ref().and_then(|(_, task)| task.due);
         let written = self.write(due).await?;
         let place = Place::of(&found);
