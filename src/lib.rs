@@ -98,7 +98,7 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, backoff, breaker, budget, child, context, events, failure, frame, hooks, ids,
+    attempt, backoff, breaker, budget, child, context, events, explain, failure, frame, hooks, ids,
     intensity, middleware, misfit, mode, permits, policy, ports, producer, redact, reference,
     registry, revival, revocation, route, state, supervisor, task, time, tree, workshop,
 };
