@@ -13,6 +13,7 @@ use celeriac_actors::ports::{
     SharedValue, Wake, WorkerRecord,
 };
 use celeriac_actors::revocation::Revocation;
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -126,6 +127,7 @@ delegate! {
     fn revoke(queue: &QueueName, revocations: &[Revocation], forget_at: Timestamp) -> u64;
     fn revocations(queue: &QueueName) -> (u64, Vec<Revocation>);
     fn pause(queue: &QueueName, paused: bool) -> ();
+    fn purge(queue: &QueueName, state: TaskState, limit: u32) -> u32;
     fn queues() -> Vec<QueueStatus>;
     fn scan(request: &ScanRequest) -> ScanPage;
     fn beat(record: &WorkerRecord) -> ();

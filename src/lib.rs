@@ -76,6 +76,8 @@ mod exits;
 pub mod isolation;
 #[cfg(feature = "client")]
 pub mod late;
+#[cfg(feature = "daemon")]
+mod look;
 #[cfg(feature = "runtime")]
 pub mod monitor;
 #[cfg(feature = "redis")]
@@ -98,9 +100,10 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, backoff, breaker, budget, child, context, events, failure, frame, health, hooks, ids,
-    intensity, measure, middleware, misfit, mode, permits, policy, ports, producer, redact,
-    reference, registry, revival, revocation, route, state, supervisor, task, time, tree, workshop,
+    attempt, backoff, breaker, budget, child, context, events, explain, failure, frame, health,
+    hooks, ids, intensity, measure, middleware, misfit, mode, permits, policy, ports, producer,
+    redact, reference, registry, revival, revocation, route, state, supervisor, task, time, tree,
+    workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

@@ -16,6 +16,7 @@ use celeriac_actors::budget::BudgetStatus;
 use celeriac_actors::child::{Environment, ExitReason, TreeNode};
 use celeriac_actors::context::{AppState, WorkerContext};
 use celeriac_actors::events::Observer;
+use celeriac_actors::explain::KnownTasks;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::hooks::HookLine;
@@ -233,6 +234,12 @@ pub struct WorkerDetail {
     /// When it told this, by its own clock.
     #[serde(default)]
     pub told_at: Option<Timestamp>,
+    /// The kinds of tasks it knows; `None` where an earlier version does not tell.
+    #[serde(default)]
+    pub tasks: Option<KnownTasks>,
+    /// How many attempts of a queue it runs at once, for queues with a cap of their own.
+    #[serde(default)]
+    pub queue_caps: Vec<(QueueName, usize)>,
 }
 
 /// A running runtime. Dropping it stops the tree without a grace period.
@@ -299,7 +306,7 @@ impl Runtime {
             services,
             registry,
             observer: observer(&options, line.as_ref()),
-            describe: Some(describe(&options, &seen, &quiet, worker.clone())),
+            describe: Some(describe(&options, &seen, &quiet, (worker.clone(), &known))),
             environment: Environment {
                 log: worker.log.clone(),
                 clock: Arc::clone(&options.clock),
@@ -571,8 +578,13 @@ fn describe(
     options: &RuntimeOptions,
     tree: &Arc<OnceLock<Arc<Tree>>>,
     quiet: &Arc<watch::Sender<bool>>,
-    worker: Arc<WorkerContext>,
+    (worker, known): (Arc<WorkerContext>, &Registry),
 ) -> Describe {
+    let tasks = KnownTasks::of(known.names().cloned());
+    let caps = options.tree.queues.iter();
+    let queue_caps: Vec<_> = caps
+        .filter_map(|(queue, share)| Some((queue.clone(), share.cap?)))
+        .collect();
     let record = WorkerRecord {
         worker: options.worker.clone(),
         host: host_name(),
@@ -614,6 +626,8 @@ fn describe(
             retry_budgets: tree.retry_budgets(),
             figures: tree.figures(),
             told_at: Some(worker.clock.now()),
+            tasks: Some(tasks.clone()),
+            queue_caps: queue_caps.clone(),
         };
         let detail = serde_json::to_string(&detail).unwrap_or_default();
         Some(WorkerRecord {

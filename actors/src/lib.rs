@@ -19,6 +19,7 @@ mod dispatch;
 pub mod envelope;
 pub mod events;
 pub mod execution;
+pub mod explain;
 pub mod failure;
 pub mod fence;
 mod flight;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::WorkerId;
-use celeriac_actors::ports::{Broker, Spool, StoreError};
+use celeriac_actors::ports::{Broker, Spool};
 use celeriac_actors::producer::ProducerOptions;
 use celeriac_actors::time::Clock as _;
 
@@ -25,12 +25,12 @@ use crate::config::{
     self, BrokerTarget, Config, Flags, Mistake, Note, Sources, StoreTarget, Synchronous,
 };
 use crate::late::LateBroker;
+use crate::look::{self, ONE_SHOT};
 use crate::spool::{self, SpoolOptions, SqliteSpool};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 use crate::store::{Store, StoreOptions, StoreUrl};
 
-/// How long a one-shot command waits for a broker or store that is away.
-const ONE_SHOT: Duration = Duration::from_secs(10);
+pub(crate) use crate::look::Away;
 
 /// What a command works with.
 #[derive(Clone)]
@@ -255,37 +255,12 @@ impl Session {
     }
 
     /// Runs a step of a one-shot command, again while the broker or store is away, for at most ten seconds.
-    pub(crate) async fn insist<T, E, R>(mut step: impl FnMut() -> R) -> Result<T, E>
+    pub(crate) async fn insist<T, E, R>(step: impl FnMut() -> R) -> Result<T, E>
     where
         R: Future<Output = Result<T, E>>,
         E: Away,
     {
-        let deadline = tokio::time::Instant::now() + ONE_SHOT;
-        loop {
-            match step().await {
-                Err(error) if error.is_away() && tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
-/// An error that may go away by itself.
-pub(crate) trait Away {
-    fn is_away(&self) -> bool;
-}
-
-impl Away for celeriac_actors::ports::BrokerError {
-    fn is_away(&self) -> bool {
-        self.is_outage()
-    }
-}
-
-impl Away for StoreError {
-    fn is_away(&self) -> bool {
-        self.is_outage()
+        look::insist(step).await
     }
 }
 

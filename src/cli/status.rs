@@ -1,7 +1,10 @@
 //! `celeriac status`: the whole at a glance, read from the broker, whichever process runs the work.
 
 use std::collections::BTreeSet;
+mod watch;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use celeriac_actors::activity::{LaneActivity, Running};
 use celeriac_actors::breaker::{Board, BoardError};
@@ -9,12 +12,12 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::{Broker, BrokerError, Durability, QueueStatus};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::breaker::overview::{Breaker, Overview};
 use super::exit::{Exit, Failure};
 use super::queues::{self, Audit};
-use super::revoked::{Revoked, fate};
 use super::session::Session;
 use super::spool::{self, Seen};
 use super::text::{ago, span};
@@ -25,12 +28,27 @@ use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::database::outbox::{Gauges, OutboxStatus};
+use crate::look::revoked::{Revoked, fate};
 
 /// The most running attempts that are listed.
 const MAX_RUNNING: usize = 20;
 
-pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
+/// Shows the whole.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Look again every so many seconds (1 to 3600; 2 when not said) until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
+
+pub(crate) fn run(args: &StatusArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
+    if let Some(seconds) = args.watch {
+        let broker = session.existing_broker()?;
+        let pause = Duration::from_secs(seconds);
+        return Session::block_on(watch::run(&session, &broker, pause))?;
+    }
     let now = SystemClock.now();
     let status = match read(&session, app.outboxes()) {
         Err(failure) => return Err(without_broker(failure, &session, now)),
@@ -214,7 +232,7 @@ impl Status {
                 let children = worker.detail.iter().flat_map(|detail| &detail.children);
                 children.map(move |child| {
                     let dash = || "-".to_owned();
-                    let ran = child.running_ms.map(std::time::Duration::from_millis);
+                    let ran = child.running_ms.map(Duration::from_millis);
                     vec![
                         child.pid.to_string(),
                         child.task.as_ref().map_or_else(dash, ToString::to_string),
@@ -265,7 +283,7 @@ impl Status {
                         running.id.to_string(),
                         running.queue.to_string(),
                         running.attempt.to_string(),
-                        span(std::time::Duration::from_millis(millis)),
+                        span(Duration::from_millis(millis)),
                         worker.record.worker.to_string(),
                         self.note(blocks, running),
                     ],

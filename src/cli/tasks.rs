@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
-use super::revoked::{Revoked, fate};
-use super::search::{Search, open, stored};
 use super::session::Session;
 use super::text::{ago, brief, when};
 use super::{Global, output};
 use crate::app::App;
 use crate::clock::SystemClock;
+use crate::look::revoked::{Revoked, fate};
+use crate::look::search::{Search, open, stored};
 
 /// The states in which tasks are stored, what happens now first.
 const STATES: [TaskState; 4] = [

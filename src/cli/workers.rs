@@ -1,61 +1,89 @@
-//! The workers of a broker as commands see them: their records, with the detail taken apart.
+//! `celeriac workers`, and how the workers of a broker are shown: as lines for people, and as documents.
 
 use std::time::Duration;
 
 use celeriac_actors::budget::BudgetStatus;
-use celeriac_actors::ids::TaskId;
-use celeriac_actors::ports::{Broker, BrokerError, WorkerRecord};
-use celeriac_actors::progress::Progress;
-use celeriac_actors::time::Timestamp;
+use celeriac_actors::time::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
+use super::exit::{Exit, Failure};
 use super::output::plain;
+use super::session::Session;
 use super::text::{ago, span};
+use super::{Global, output};
+use crate::app::App;
+use crate::clock::SystemClock;
+pub(super) use crate::look::workers::{Worker, read};
 use crate::runtime::WorkerDetail;
 
-/// One worker.
-#[derive(Clone, Debug)]
-pub(super) struct Worker {
-    pub(super) record: WorkerRecord,
-    /// What it told of itself; `None` where that cannot be read here, as from another version.
-    pub(super) detail: Option<WorkerDetail>,
+/// Lists all workers.
+pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
+    let session = Session::open(global, app, &[])?;
+    let broker = session.existing_broker()?;
+    let workers = Session::block_on(Session::insist(|| read(&*broker)))??;
+    let now = SystemClock.now();
+    if session.json {
+        workers
+            .iter()
+            .for_each(|worker| output::json(&worker.document(now)));
+    } else if workers.is_empty() {
+        output::line("no worker has been seen; start one with `celeriac run`");
+    } else {
+        output::line(&table(&workers, now));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Draws a line for each worker; of one that is silent nobody knows what it does.
+fn table(workers: &[Worker], now: Timestamp) -> String {
+    let head = [
+        "WORKER", "HOST", "PID", "VERSION", "STATE", "UP", "SEEN", "RUNNING", "BLOCKED",
+        "CHILDREN", "STUCK", "QUEUES", "AWAY",
+    ];
+    let row = |worker: &Worker| {
+        let record = &worker.record;
+        let detail = worker.detail.as_ref().filter(|_| record.alive);
+        let told = |of: &dyn Fn(&WorkerDetail) -> String| detail.map_or_else(|| "-".to_owned(), of);
+        let names: Vec<&str> = record.queues.iter().map(|queue| queue.as_str()).collect();
+        vec![
+            record.worker.to_string(),
+            plain(&record.host),
+            record.pid.to_string(),
+            plain(&record.version),
+            worker.state().to_owned(),
+            span(worker.up(now)),
+            ago(record.seen_at, now),
+            told(&|_| format!("{}/{}", worker.running(), record.concurrency)),
+            told(&|detail| format!("{}/{}", blocked(detail), lanes(detail))),
+            told(&|detail| detail.children.len().to_string()),
+            told(&|detail| detail.stuck_threads.to_string()),
+            names.join(","),
+            told(&|detail| {
+                let broker = detail.broker_away.as_ref().map(|_| "broker");
+                let store = detail.store_away.as_ref().map(|_| "store");
+                broker
+                    .into_iter()
+                    .chain(store)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            }),
+        ]
+    };
+    output::table(&head, &workers.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Returns how many lanes there are; those that were replaced do not count.
+fn lanes(detail: &WorkerDetail) -> usize {
+    detail.lanes.iter().filter(|lane| !lane.retired).count()
+}
+
+/// Returns how many lanes have a thread that is blocked.
+fn blocked(detail: &WorkerDetail) -> usize {
+    let serving = detail.lanes.iter().filter(|lane| !lane.retired);
+    serving.filter(|lane| lane.blocked_by.is_some()).count()
 }
 
 impl Worker {
-    fn new(record: WorkerRecord) -> Self {
-        let detail = serde_json::from_str(&record.detail).ok();
-        Self { record, detail }
-    }
-
-    /// Returns the word for how it is.
-    pub(super) fn state(&self) -> &'static str {
-        match (self.record.alive, self.record.quiet) {
-            (false, _) => "silent",
-            (true, true) => "quiet",
-            (true, false) => "alive",
-        }
-    }
-
-    /// Returns since when nothing was heard of it, when it counts as dead.
-    pub(super) fn silent_since(&self) -> Option<Timestamp> {
-        (!self.record.alive).then_some(self.record.seen_at)
-    }
-
-    /// Returns how long it has been up, or was until its last word.
-    pub(super) fn up(&self, now: Timestamp) -> Duration {
-        let until = self.silent_since().unwrap_or(now);
-        until.since(self.record.started_at)
-    }
-
-    /// Returns how many attempts run, by its last word; of one that is silent nobody knows of any.
-    pub(super) fn running(&self) -> usize {
-        if !self.record.alive {
-            return 0;
-        }
-        let lanes = self.detail.iter().flat_map(|detail| &detail.lanes);
-        lanes.map(|lane| lane.running_total).sum()
-    }
-
     /// Returns what it cannot reach, as lines for people; what one that is silent could not is over.
     pub(super) fn outages(&self) -> Vec<String> {
         let Some(detail) = self.detail.as_ref().filter(|_| self.record.alive) else {
@@ -143,30 +171,9 @@ impl Worker {
             "retry_budgets": detail.map(|d| &d.retry_budgets),
             "children": detail.map(|d| &d.children),
             "stuck_threads": detail.map(|d| d.stuck_threads),
+            "lanes_blocked": detail.map(blocked),
+            "tasks": detail.and_then(|d| d.tasks.as_ref()),
+            "queue_caps": detail.map(|d| &d.queue_caps),
         })
     }
-}
-
-/// Returns the last word about how far a task has come, where an attempt of it runs.
-pub(super) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> {
-    let alive = workers.iter().filter(|worker| worker.record.alive);
-    let lanes = alive
-        .flat_map(|worker| &worker.detail)
-        .flat_map(|it| &it.lanes);
-    let all = lanes.flat_map(|lane| &lane.progress);
-    let its = all.filter(|(id, _)| *id == task);
-    its.map(|(_, progress)| progress)
-        .max_by_key(|it| it.at)
-        .cloned()
-}
-
-/// Reads the workers, those alive first, then by name.
-pub(super) async fn read(broker: &dyn Broker) -> Result<Vec<Worker>, BrokerError> {
-    let records = broker.workers().await?;
-    let mut workers: Vec<Worker> = records.into_iter().map(Worker::new).collect();
-    workers.sort_by(|a, b| {
-        let key = |w: &Worker| (!w.record.alive, w.record.worker.clone());
-        key(a).cmp(&key(b))
-    });
-    Ok(workers)
 }

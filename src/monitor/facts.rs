@@ -295,6 +295,8 @@ mod tests {
             retry_budgets: Vec::new(),
             figures: Vec::new(),
             told_at: Some(Timestamp::from_millis(3_000)),
+            tasks: None,
+            queue_caps: Vec::new(),
         };
         let seen = SeenWorker {
             record: record(),

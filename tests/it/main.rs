@@ -10,6 +10,7 @@ mod cli_dead;
 mod cli_dead_support;
 mod cli_doctor;
 mod cli_enqueue;
+mod cli_explain;
 mod cli_init;
 mod cli_look;
 mod cli_migrate;

@@ -12,8 +12,8 @@ use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::search::{Search, open, stored};
 use super::super::session::Session;
+use crate::look::search::{Search, open, stored};
 
 /// What waits longest comes first: its time decides how long a revocation must be remembered.
 const STATES: [TaskState; 4] = [

@@ -11,14 +11,14 @@ use serde_json::json;
 
 use super::super::enqueue::{known_queue, pair};
 use super::super::exit::{Exit, Failure};
-use super::super::search::open;
 use super::super::session::{Session, operator, with_commands};
 use super::super::{Global, demo_tasks, output};
 use super::census::Census;
-use super::{Found, Hunt, read_id};
+use super::{Found, find, read_id};
 use crate::app::App;
 use crate::client::RevokeOptions;
 use crate::clock::SystemClock;
+use crate::look::search::open;
 use crate::store::AuditEntry;
 use crate::suggest::did_you_mean;
 
@@ -112,13 +112,8 @@ impl Work<'_> {
 
     /// Revokes one task, wherever it is.
     async fn one(&self, id: TaskId) -> Result<Exit, Failure> {
-        let hunt = Hunt {
-            id,
-            broker: self.broker,
-            limits: self.session.limits(),
-        };
         // Looked for first: how long the revocation must be remembered depends on when the task is due.
-        let found = hunt.find(self.queue, self.session).await?;
+        let found = find(self.session, self.broker, id, self.queue).await?;
         let due = found.stored.as_ref().and_then(|(_, task)| task.due);
         let written = self.write(due).await?;
         let place = Place::of(&found);

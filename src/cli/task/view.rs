@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::super::enqueue::error_of;
 use super::super::output::plain;
-use super::super::search::open;
 use super::super::text::when;
 use super::super::values;
 use super::Found;
+use crate::look::search::open;
 
 /// Returns everything as one document.
 pub(super) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value {

@@ -307,6 +307,8 @@ pub(super) mod tests {
             retry_budgets: Vec::new(),
             figures: Vec::new(),
             told_at: None,
+            tasks: None,
+            queue_caps: Vec::new(),
         }
     }
 

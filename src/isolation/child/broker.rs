@@ -14,6 +14,7 @@ use celeriac_actors::ports::{
 };
 use celeriac_actors::producer::{Added, Elsewhere, EnqueueError, Prepared, Step};
 use celeriac_actors::revocation::Revocation;
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 
 use super::link::Mouth;
@@ -231,6 +232,10 @@ impl Broker for Forwarding {
     }
 
     async fn pause(&self, _: &QueueName, _: bool) -> Result<(), BrokerError> {
+        not_here()
+    }
+
+    async fn purge(&self, _: &QueueName, _: TaskState, _: u32) -> Result<u32, BrokerError> {
         not_here()
     }
 

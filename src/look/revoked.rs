@@ -9,10 +9,10 @@ use celeriac_actors::ports::{Broker, BrokerError};
 use celeriac_actors::revocation::{Revocation, Selector};
 use celeriac_actors::state::TaskState;
 
-use super::session::Session;
+use super::insist;
 
 /// What a revocation means for a task that it is of, in words.
-pub(super) const fn fate(state: TaskState, terminate: bool) -> &'static str {
+pub(crate) const fn fate(state: TaskState, terminate: bool) -> &'static str {
     match (state, terminate) {
         (TaskState::Active, false) => "revoked: asked to stop",
         (TaskState::Active, true) => "revoked: to be ended",
@@ -22,7 +22,7 @@ pub(super) const fn fate(state: TaskState, terminate: bool) -> &'static str {
 
 /// The revocations of some queues.
 #[derive(Debug, Default)]
-pub(super) struct Revoked(HashMap<QueueName, Known>);
+pub(crate) struct Revoked(HashMap<QueueName, Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -36,20 +36,20 @@ impl Revoked {
     ///
     /// # Errors
     /// [`BrokerError`] when the broker is away for longer than a one-shot command waits.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         broker: &dyn Broker,
         queues: BTreeSet<QueueName>,
     ) -> Result<Self, BrokerError> {
         let mut all = HashMap::new();
         for queue in queues {
-            let (_, revocations) = Session::insist(|| broker.revocations(&queue)).await?;
+            let (_, revocations) = insist(|| broker.revocations(&queue)).await?;
             all.insert(queue, Known::of(revocations));
         }
         Ok(Self(all))
     }
 
     /// Returns whether a task is revoked, and then whether what runs of it is ended.
-    pub(super) fn of(
+    pub(crate) fn of(
         &self,
         queue: &QueueName,
         header: &Header,
@@ -65,7 +65,7 @@ impl Revoked {
     }
 
     /// As [`of`](Self::of), by the id alone.
-    pub(super) fn of_id(&self, queue: &QueueName, id: TaskId) -> Option<bool> {
+    pub(crate) fn of_id(&self, queue: &QueueName, id: TaskId) -> Option<bool> {
         self.0.get(queue)?.ids.get(&id).copied()
     }
 }
