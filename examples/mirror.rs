@@ -15,7 +15,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use celeriac::ids::BurialId;
 use celeriac::ports::{
-    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, StoreError,
+    ClusterCursor, ClusterPage, DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage,
+    DeadStats, StoreError,
 };
 
 /// Writes a line for each dead letter before the store gets it.
@@ -69,6 +70,15 @@ impl DeadLetters for Mirror {
 
     async fn purge(&self, filter: &DeadFilter, limit: u32) -> Result<u64, StoreError> {
         self.store.purge(filter, limit).await
+    }
+
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError> {
+        self.store.clusters(filter, after, limit).await
     }
 
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError> {

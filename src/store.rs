@@ -8,10 +8,10 @@
 
 mod audit;
 mod changes;
+mod clusters;
 mod connections;
 mod facade;
 mod fault;
-mod fingerprint;
 mod letters;
 mod migrations;
 #[cfg(feature = "postgres")]

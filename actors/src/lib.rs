@@ -21,6 +21,7 @@ pub mod events;
 pub mod execution;
 pub mod failure;
 pub mod fence;
+pub mod fingerprint;
 mod flight;
 pub mod foreign;
 pub mod frame;

@@ -1,9 +1,10 @@
-//! `celeriac dead list|show|revive|discard|purge|stats`: the dead letters, and what becomes of them.
+//! `celeriac dead list|show|clusters|revive|discard|purge|stats`: the dead letters, and what becomes of them.
 //!
 //! Every command first copies what the broker has buried and nobody has stored yet, by the same step as the dead-letter
 //! actor, so that it sees all there is, with or without a daemon. Every change leaves a record in the store's audit.
 
 mod choice;
+mod clusters;
 mod desk;
 mod discard;
 mod filter;
@@ -35,6 +36,8 @@ pub(crate) enum DeadCommand {
         /// The dead letter, `TASK_ID-NUMBER`, or the task's id while it has only one.
         id: String,
     },
+    /// Count dead letters by what they died of, the most frequent first; the largest 20 unless --limit says more.
+    Clusters(Filters),
     /// Enqueue dead tasks again, each as a new life.
     Revive(Choice),
     /// Decide that dead tasks stay dead; their letters are kept.
@@ -63,6 +66,9 @@ pub(crate) fn run(command: DeadCommand, global: &Global, app: &App) -> Result<Ex
             DeadCommand::Show { id } => {
                 let wanted = choice::parse(&id)?;
                 show::run(&Desk::open(session).await?, wanted).await
+            }
+            DeadCommand::Clusters(filters) => {
+                clusters::run(&Desk::open(session).await?, &filters).await
             }
             DeadCommand::Revive(choice) => {
                 let chosen = choice.check("revive")?;

@@ -17,12 +17,16 @@ const STEP: usize = 500;
 pub(super) fn begin_revival(live: &mut Live, id: BurialId) -> Result<DeadLetter, Fault> {
     let changed = on_either!(live, |connection| {
         let is_new = dead_letters::status.eq(DeadStatus::New.as_str());
-        diesel::update(dead_letters::table.find(key(id).as_slice()).filter(is_new))
-            .set((
-                dead_letters::status.eq(DeadStatus::Reviving.as_str()),
-                dead_letters::revivals.eq(dead_letters::revivals + 1),
-            ))
-            .execute(connection)?
+        let key = key(id);
+        connection.writing(|connection| {
+            let this = dead_letters::table.find(key.as_slice()).filter(is_new);
+            Ok(diesel::update(this)
+                .set((
+                    dead_letters::status.eq(DeadStatus::Reviving.as_str()),
+                    dead_letters::revivals.eq(dead_letters::revivals + 1),
+                ))
+                .execute(connection)?)
+        })?
     });
     let letter = show(live, id)?;
     match letter.status {

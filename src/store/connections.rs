@@ -91,6 +91,9 @@ pub(super) trait Dialect: Connection {
     /// Runs `step` in a transaction that at most one process is in.
     fn alone<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault>;
 
+    /// Returns whether parameters of a query in text are `$1`, `$2`, … instead of `?`.
+    fn numbers_parameters(&self) -> bool;
+
     /// Returns whether a table exists.
     fn has_table(&mut self, name: &str) -> QueryResult<bool>;
 }
@@ -322,6 +325,10 @@ impl Dialect for SqliteConnection {
     fn alone<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         self.batch_execute("PRAGMA journal_mode = WAL")?;
         self.exclusive_transaction(step)
+    }
+
+    fn numbers_parameters(&self) -> bool {
+        false
     }
 
     fn has_table(&mut self, name: &str) -> QueryResult<bool> {

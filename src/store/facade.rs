@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_actors::ids::BurialId;
 use celeriac_actors::ports::{
-    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StoreError,
+    ClusterCursor, ClusterPage, DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage,
+    DeadStats, DeadStatus, StoreError,
 };
 
 use super::audit::{self, AuditEntry, AuditRecord};
@@ -17,7 +18,7 @@ use super::fault::Fault;
 use super::migrations::{self, MigrationStatus};
 use super::threads::Threads;
 use super::url::StoreUrl;
-use super::{changes, letters, stats};
+use super::{changes, clusters, letters, stats};
 
 /// How often a step is tried when it met a conflict or a connection that had gone.
 const TRIES: u32 = 2;
@@ -285,5 +286,16 @@ impl DeadLetters for Store {
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError> {
         let filter = filter.clone();
         self.run(move |live| stats::stats(live, &filter)).await
+    }
+
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError> {
+        let filter = filter.clone();
+        self.run(move |live| clusters::clusters(live, &filter, after, limit))
+            .await
     }
 }

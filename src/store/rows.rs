@@ -1,13 +1,13 @@
 //! The row of a dead letter, and its way into the domain and back.
 
 use celeriac_actors::failure::Failure;
+use celeriac_actors::fingerprint::Fingerprint;
 use celeriac_actors::ids::{BurialId, QueueName, TaskId, TaskName};
 use celeriac_actors::ports::{DeadLetter, DeadStatus, StoreError};
 use celeriac_actors::time::Timestamp;
 use diesel::prelude::*;
 use std::collections::BTreeMap;
 
-use super::fingerprint::fingerprint;
 use super::schema::dead_letters;
 use super::stats::DAY;
 
@@ -33,7 +33,7 @@ pub(super) struct LetterRow {
     attempts: i32,
     deliveries: i32,
     revivals: i64,
-    fingerprint: String,
+    pub(super) fingerprint: String,
     worker: String,
     note: String,
     format: i32,
@@ -109,7 +109,7 @@ impl TryFrom<&DeadLetter> for LetterRow {
             attempts: letter.attempts.into(),
             deliveries: letter.deliveries.into(),
             revivals: letter.revivals.into(),
-            fingerprint: fingerprint(letter),
+            fingerprint: Fingerprint::of(letter).to_string(),
             worker: without_nul(&letter.worker),
             note: without_nul(&letter.note),
             format: FORMAT,
@@ -159,7 +159,8 @@ impl TryFrom<LetterRow> for DeadLetter {
     }
 }
 
-fn burial_id(bytes: &[u8]) -> Option<BurialId> {
+/// Reads the stored form of a burial's id.
+pub(super) fn burial_id(bytes: &[u8]) -> Option<BurialId> {
     let (task, number) = bytes.split_first_chunk::<16>()?;
     Some(BurialId {
         task: TaskId::from_bytes(*task),
@@ -167,7 +168,8 @@ fn burial_id(bytes: &[u8]) -> Option<BurialId> {
     })
 }
 
-fn unreadable(id: &str, column: &str) -> StoreError {
+/// Says that a column of a letter is not what this version writes.
+pub(super) fn unreadable(id: &str, column: &str) -> StoreError {
     StoreError::Schema(format!(
         "dead letter {id} has a {column} that this version cannot read: run the version that wrote it"
     ))

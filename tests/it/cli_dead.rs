@@ -275,6 +275,48 @@ async fn letters_are_counted() {
     );
 }
 
+/// Goal: what died of the same is counted together, and its fingerprint leads every other command to it.
+#[tokio::test]
+async fn letters_that_died_of_the_same_are_a_cluster() {
+    let site = site().await;
+    site.bury(&[Death {
+        message: "card 4711 declined",
+        ..Death::of("billing", "demo.charge", DeadReason::Exhausted)
+    }])
+    .await;
+    site.bury(&[Death {
+        message: "card 12 declined",
+        ..Death::of("billing", "demo.charge", DeadReason::Exhausted)
+    }])
+    .await;
+    let clusters = site.run("dead clusters --json").expect(0).json();
+    let sizes: Vec<_> = clusters.iter().map(|c| c["count"].as_u64()).collect();
+    assert_eq!(sizes, [Some(2), Some(1), Some(1), Some(1)]);
+    let largest = &clusters[0];
+    assert_eq!(largest["message"], "card 12 declined");
+    assert_eq!(largest["by_status"]["new"], 2);
+    let fingerprint = largest["fingerprint"].as_str().unwrap();
+    let text = site.run("dead clusters --limit 1").expect(0);
+    let row = text.out.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with("2      2    ") && row.contains(fingerprint),
+        "{row}"
+    );
+    assert!(text.err.contains("--limit N shows more"), "{}", text.err);
+
+    let of_it = format!("--fingerprint {fingerprint}");
+    assert_eq!(ids(&site, &of_it).len(), 2);
+    let stats = site.run(&format!("dead stats --json {of_it}")).expect(0);
+    assert_eq!(stats.json()[0]["total"], 2);
+    site.run(&format!("dead discard {of_it}")).expect(0);
+    let audit = site.store().await.audit(None, 1).await.unwrap();
+    assert_eq!(
+        audit[0].entry.target,
+        format!("status=new fingerprint={fingerprint}")
+    );
+    assert_eq!(ids(&site, "--status discarded").len(), 2);
+}
+
 /// Goal: a reader that has seen enough is no error and no panic.
 #[tokio::test]
 async fn a_closed_pipe_is_no_error() {

@@ -77,6 +77,7 @@ mod sqlite_opening;
 mod sqlite_processes;
 mod sqlite_support;
 mod store_changes;
+mod store_clusters;
 mod store_faults;
 mod store_letters;
 mod store_migrations;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::clusters::{ClusterCursor, ClusterPage};
 use crate::failure::Failure;
+use crate::fingerprint::Fingerprint;
 use crate::ids::{BurialId, QueueName, TaskId, TaskName};
 use crate::state::DeadReason;
 use crate::time::Timestamp;
@@ -118,6 +120,23 @@ pub struct DeadLetter {
     pub revivals: u32,
 }
 
+impl DeadLetter {
+    /// Returns the one line that says most: what was wrong with its bytes or limits, or what its last attempt said.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        message(&self.note, &self.failures)
+    }
+}
+
+/// Returns the one line of a letter that says most: its note, or what its last attempt said.
+#[must_use]
+pub fn message<'a>(note: &'a str, failures: &'a [Failure]) -> &'a str {
+    match failures.last() {
+        Some(failure) if note.is_empty() => &failure.message,
+        _ => note,
+    }
+}
+
 /// Which dead letters are meant. Everything that is `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadFilter {
@@ -131,6 +150,8 @@ pub struct DeadFilter {
     pub reason: Option<DeadReason>,
     /// In this status.
     pub status: Option<DeadStatus>,
+    /// Died of this, as its stored fingerprint says.
+    pub fingerprint: Option<Fingerprint>,
     /// Buried at this instant or later.
     pub since: Option<Timestamp>,
     /// Buried before this instant.
@@ -238,4 +259,15 @@ pub trait DeadLetters: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`]: repeat.
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError>;
+
+    /// Counts the letters that match by what they died of, behind `after`; `limit` is clamped to 1..=1000.
+    ///
+    /// # Errors
+    /// [`StoreError`]: repeat.
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError>;
 }

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::fingerprint::Fingerprint;
 use crate::ids::BurialId;
 use crate::ports::{
-    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,
-    StoreError,
+    ClusterCursor, ClusterPage, DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage,
+    DeadStats, DeadStatus, StatsRow, StoreError,
 };
 
 /// A strict [`DeadLetters`] in memory.
@@ -188,6 +189,19 @@ impl DeadLetters for MemoryStore {
             })
         })
     }
+
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError> {
+        let limit = limit.clamp(1, 1_000) as usize;
+        self.step(|letters| {
+            let found = letters.values().filter(|letter| matches(filter, letter));
+            Ok(ClusterPage::of(found, after, limit))
+        })
+    }
 }
 
 fn place(letter: &DeadLetter) -> (crate::time::Timestamp, BurialId) {
@@ -201,6 +215,7 @@ fn matches(filter: &DeadFilter, letter: &DeadLetter) -> bool {
         id,
         reason,
         status,
+        fingerprint,
         since,
         until,
     } = filter;
@@ -211,6 +226,7 @@ fn matches(filter: &DeadFilter, letter: &DeadLetter) -> bool {
         && id.is_none_or(|id| id == letter.id.task)
         && reason.is_none_or(|reason| reason == letter.reason)
         && status.is_none_or(|status| status == letter.status)
+        && fingerprint.is_none_or(|fingerprint| fingerprint == Fingerprint::of(letter))
         && since.is_none_or(|since| letter.buried_at >= since)
         && until.is_none_or(|until| letter.buried_at < until)
 }

@@ -48,7 +48,7 @@ impl<'a> Brief<'a> {
             deliveries: letter.deliveries,
             revivals: letter.revivals,
             worker: &letter.worker,
-            message: message(letter),
+            message: letter.message(),
             args: args(letter),
         }
     }
@@ -108,15 +108,6 @@ impl<'a> Attempt<'a> {
             location: failure.location.as_deref(),
             backtrace: failure.backtrace.as_deref(),
         }
-    }
-}
-
-/// Returns the one line that says most: what was wrong with its bytes or limits, or what its last attempt said.
-pub(super) fn message(letter: &DeadLetter) -> &str {
-    let last = letter.failures.last().map(|failure| &failure.message[..]);
-    match last {
-        Some(message) if letter.note.is_empty() => message,
-        _ => &letter.note,
     }
 }
 
