@@ -2,6 +2,8 @@
 //! nothing and adds nothing twice: the decision is committed in the store, the task is enqueued under a channel derived
 //! from the burial and the number of the revival, and the letter is marked as revived.
 
+pub mod canary;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,21 @@ pub enum ReviveError {
         /// Why not.
         reason: String,
     },
+}
+
+impl ReviveError {
+    /// Returns whether repeating it is no use, and others can be revived all the same: this letter is refused, or somebody
+    /// else decided about it.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } => true,
+            Self::Store(error) => {
+                matches!(error, StoreError::Missing(_) | StoreError::Status { .. })
+            }
+            Self::Broker(error) => !error.is_outage(),
+        }
+    }
 }
 
 /// Revives one dead letter; returns where its task is now.
@@ -84,7 +101,8 @@ pub async fn finish(
     })
 }
 
-/// Returns the frame of the letter's task as at its first enqueue, one revival later.
+/// Returns the frame of the letter's task as at its first enqueue, one revival later. Its end is kept for a while, whoever
+/// waits for it.
 fn new_life(letter: &DeadLetter) -> Result<Vec<u8>, ReviveError> {
     let unreadable = |reason: String| ReviveError::Unreadable {
         id: letter.id,
@@ -111,6 +129,8 @@ fn new_life(letter: &DeadLetter) -> Result<Vec<u8>, ReviveError> {
         deliveries: 0,
         strikes: 0,
         expires_at: None,
+        // Whoever revives it wants to know how it ends.
+        want_outcome: true,
         ..header
     };
     encode(header, &job.envelope, job.args(), &limits)

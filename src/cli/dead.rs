@@ -3,6 +3,7 @@
 //! Every command first copies what the broker has buried and nobody has stored yet, by the same step as the dead-letter
 //! actor, so that it sees all there is, with or without a daemon. Every change leaves a record in the store's audit.
 
+mod canary;
 mod choice;
 mod clusters;
 mod desk;
@@ -18,7 +19,8 @@ mod view;
 
 use clap::Subcommand;
 
-use self::choice::Choice;
+use self::canary::CanaryArgs;
+use self::choice::{Choice, Chosen};
 use self::desk::Desk;
 use self::filter::Filters;
 use super::Global;
@@ -39,7 +41,12 @@ pub(crate) enum DeadCommand {
     /// Count dead letters by what they died of, the most frequent first; the largest 20 unless --limit says more.
     Clusters(Filters),
     /// Enqueue dead tasks again, each as a new life.
-    Revive(Choice),
+    Revive {
+        #[command(flatten)]
+        choice: Choice,
+        #[command(flatten)]
+        canary: CanaryArgs,
+    },
     /// Decide that dead tasks stay dead; their letters are kept.
     Discard(Choice),
     /// Delete dead letters for good, oldest first; never one that is being revived.
@@ -70,9 +77,17 @@ pub(crate) fn run(command: DeadCommand, global: &Global, app: &App) -> Result<Ex
             DeadCommand::Clusters(filters) => {
                 clusters::run(&Desk::open(session).await?, &filters).await
             }
-            DeadCommand::Revive(choice) => {
+            DeadCommand::Revive { choice, canary } => {
                 let chosen = choice.check("revive")?;
-                revive::run(&Desk::open(session).await?, chosen).await
+                match (canary.plan(), chosen) {
+                    (None, chosen) => revive::run(&Desk::open(session).await?, chosen).await,
+                    (Some(plan), Chosen::Matching(filters)) => {
+                        canary::run(&Desk::open(session).await?, &filters, plan).await
+                    }
+                    (Some(_), Chosen::Ids(_)) => Err(Failure::usage(
+                        "`--canary` takes a filter or `--all`, not ids",
+                    )),
+                }
             }
             DeadCommand::Discard(choice) => {
                 let chosen = choice.check("discard")?;

@@ -73,7 +73,7 @@ impl Desk {
     }
 
     /// Copies what the broker still holds. What stays there is said and stops nothing: it is not lost.
-    async fn copy(&self) {
+    pub(super) async fn copy(&self) {
         let broker = match &self.broker {
             Ok(broker) => broker,
             Err(failure) => {
