@@ -68,6 +68,7 @@ fn letter(number: u64) -> DeadLetter {
         worker: "web-1:4711:9f3a01c2".to_owned(),
         status: DeadStatus::ALL[if number % 100 == 7 { 3 } else { 0 }],
         revivals: 0,
+        edited: None,
     }
 }
 

@@ -56,8 +56,12 @@ impl DeadLetters for Mirror {
         self.store.show(id).await
     }
 
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError> {
-        self.store.begin_revival(id).await
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError> {
+        self.store.begin_revival(id, edited).await
     }
 
     async fn finish_revival(&self, ids: &[BurialId]) -> Result<u64, StoreError> {

@@ -3,6 +3,9 @@
 //! from the burial and the number of the revival, and the letter is marked as revived.
 
 pub mod canary;
+mod edit;
+
+pub use edit::{edit, revive_with};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +13,8 @@ use std::time::Duration;
 use crate::context::Job;
 use crate::frame::{FrameLimits, encode};
 use crate::header::{Header, HeaderError};
-use crate::ids::{BurialId, ChannelId};
+use crate::ids::{BurialId, ChannelId, TaskName};
+use crate::misfit::Misfit;
 use crate::ports::{
     Broker, BrokerError, DeadLetter, DeadLetters, EnqueueCall, EnqueueKind, NewTask, StoreError,
     When,
@@ -19,6 +23,13 @@ use crate::producer::TaskHandle;
 
 /// How long the broker remembers a revival, which bounds how late a half-done one may be finished.
 const REMEMBER: Duration = Duration::from_secs(7 * 86_400);
+
+/// The bounds of bytes that were accepted once: their size is not judged again, only bounded.
+const ACCEPTED: FrameLimits = FrameLimits {
+    max_frame: 64 << 20,
+    max_body: 256 << 20,
+    max_depth: 64,
+};
 
 /// Why a dead letter was not revived.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +49,17 @@ pub enum ReviveError {
         /// Why not.
         reason: String,
     },
+    /// The task does not take the arguments that it was to be revived with.
+    #[error("the arguments are not what `{task}` takes{misfit}")]
+    Misfit {
+        /// Its kind.
+        task: TaskName,
+        /// Which argument, and why.
+        misfit: Misfit,
+    },
+    /// The revival of this letter has begun with other arguments, which are those that are sent.
+    #[error("the revival of dead letter {0} has begun with other arguments")]
+    Edited(BurialId),
 }
 
 impl ReviveError {
@@ -46,7 +68,7 @@ impl ReviveError {
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Unreadable { .. } => true,
+            Self::Unreadable { .. } | Self::Misfit { .. } | Self::Edited(_) => true,
             Self::Store(error) => {
                 matches!(error, StoreError::Missing(_) | StoreError::Status { .. })
             }
@@ -68,7 +90,7 @@ pub async fn revive(
     let letter = store.show(id).await?;
     // Looked at before anything is decided: what cannot be a task stays a letter.
     new_life(&letter)?;
-    let letter = store.begin_revival(id).await?;
+    let letter = store.begin_revival(id, None).await?;
     finish(&letter, store, broker).await
 }
 
@@ -108,15 +130,9 @@ fn new_life(letter: &DeadLetter) -> Result<Vec<u8>, ReviveError> {
         id: letter.id,
         reason,
     };
-    // It was accepted once; its size is not judged again, only bounded.
-    let limits = FrameLimits {
-        max_frame: 64 << 20,
-        max_body: 256 << 20,
-        max_depth: 64,
-    };
-    let header =
-        Header::read(&letter.frame).map_err(|error: HeaderError| unreadable(error.to_string()))?;
-    let mut job = Job::open(header, letter.frame.clone(), &limits)
+    let frame = letter.edited.as_ref().unwrap_or(&letter.frame);
+    let header = Header::read(frame).map_err(|error: HeaderError| unreadable(error.to_string()))?;
+    let mut job = Job::open(header, frame.clone(), &ACCEPTED)
         .map_err(|(_, error)| unreadable(error.to_string()))?;
     job.envelope.history.clear();
     job.envelope.unknown_since = None;
@@ -133,7 +149,7 @@ fn new_life(letter: &DeadLetter) -> Result<Vec<u8>, ReviveError> {
         want_outcome: true,
         ..header
     };
-    encode(header, &job.envelope, job.args(), &limits)
+    encode(header, &job.envelope, job.args(), &ACCEPTED)
         .map_err(|error| unreadable(error.to_string()))
 }
 

@@ -8,6 +8,7 @@ mod choice;
 mod clusters;
 mod desk;
 mod discard;
+mod edit;
 mod filter;
 mod list;
 mod purge;
@@ -23,9 +24,9 @@ use self::canary::CanaryArgs;
 use self::choice::{Choice, Chosen};
 use self::desk::Desk;
 use self::filter::Filters;
-use super::Global;
 use super::exit::{Exit, Failure};
 use super::session::Session;
+use super::{Global, demo_tasks};
 use crate::app::App;
 
 /// Shows and changes dead letters.
@@ -46,6 +47,14 @@ pub(crate) enum DeadCommand {
         choice: Choice,
         #[command(flatten)]
         canary: CanaryArgs,
+        /// With a single id: revive it with these arguments as JSON instead of its own.
+        #[arg(
+            long,
+            value_name = "JSON",
+            allow_hyphen_values = true,
+            conflicts_with = "canary"
+        )]
+        args: Option<String>,
     },
     /// Decide that dead tasks stay dead; their letters are kept.
     Discard(Choice),
@@ -64,8 +73,10 @@ pub(crate) enum DeadCommand {
     Stats(Filters),
 }
 
-pub(crate) fn run(command: DeadCommand, global: &Global, app: &App) -> Result<Exit, Failure> {
-    let session = Session::open(global, app, &[])?;
+pub(crate) fn run(command: DeadCommand, global: &Global, app: App) -> Result<Exit, Failure> {
+    let session = Session::open(global, &app, &[])?;
+    // As for `enqueue`: a daemon with `--demo` knows the demo tasks.
+    let app = demo_tasks::add(app);
     Session::block_on(async move {
         // What is wrong with the command itself is said before anything is touched.
         match command {
@@ -77,7 +88,15 @@ pub(crate) fn run(command: DeadCommand, global: &Global, app: &App) -> Result<Ex
             DeadCommand::Clusters(filters) => {
                 clusters::run(&Desk::open(session).await?, &filters).await
             }
-            DeadCommand::Revive { choice, canary } => {
+            DeadCommand::Revive {
+                choice,
+                canary: _, // The parser refuses it beside `--args`.
+                args: Some(args),
+            } => {
+                let (wanted, args) = edit::check(choice, &args)?;
+                edit::run(&Desk::open(session).await?, wanted, &args, app.registry()).await
+            }
+            DeadCommand::Revive { choice, canary, .. } => {
                 let chosen = choice.check("revive")?;
                 match (canary.plan(), chosen) {
                     (None, chosen) => revive::run(&Desk::open(session).await?, chosen).await,

@@ -13,8 +13,13 @@ use super::schema::dead_letters;
 /// How many letters one transaction changes or deletes: others get their turn in between.
 const STEP: usize = 500;
 
-/// Marks a new letter as being revived and counts it; returns the letter as it is then.
-pub(super) fn begin_revival(live: &mut Live, id: BurialId) -> Result<DeadLetter, Fault> {
+/// Marks a new letter as being revived, with edited bytes where there are some, and counts it; returns the letter as it is
+/// then.
+pub(super) fn begin_revival(
+    live: &mut Live,
+    id: BurialId,
+    edited: Option<&[u8]>,
+) -> Result<DeadLetter, Fault> {
     let changed = on_either!(live, |connection| {
         let is_new = dead_letters::status.eq(DeadStatus::New.as_str());
         let key = key(id);
@@ -24,6 +29,7 @@ pub(super) fn begin_revival(live: &mut Live, id: BurialId) -> Result<DeadLetter,
                 .set((
                     dead_letters::status.eq(DeadStatus::Reviving.as_str()),
                     dead_letters::revivals.eq(dead_letters::revivals + 1),
+                    dead_letters::edited.eq(edited),
                 ))
                 .execute(connection)?)
         })?

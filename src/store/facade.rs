@@ -261,8 +261,14 @@ impl DeadLetters for Store {
         self.run(move |live| letters::show(live, id)).await
     }
 
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError> {
-        self.run(move |live| changes::begin_revival(live, id)).await
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError> {
+        let edited = edited.map(<[u8]>::to_vec);
+        self.run(move |live| changes::begin_revival(live, id, edited.as_deref()))
+            .await
     }
 
     async fn finish_revival(&self, ids: &[BurialId]) -> Result<u64, StoreError> {

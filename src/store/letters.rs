@@ -203,7 +203,8 @@ fn page(
             });
             break;
         }
-        bytes += letter.frame.len() + letter.args.as_ref().map_or(0, String::len);
+        let edited = letter.edited.as_ref().map_or(0, Vec::len);
+        bytes += letter.frame.len() + edited + letter.args.as_ref().map_or(0, String::len);
         page.letters.push(letter);
     }
     Ok(page)

@@ -41,6 +41,7 @@ pub(super) struct LetterRow {
     failures: String,
     args: Option<String>,
     frame: Vec<u8>,
+    edited: Option<Vec<u8>>,
 }
 
 /// Returns the stored form of a burial's id.
@@ -117,6 +118,7 @@ impl TryFrom<&DeadLetter> for LetterRow {
             failures: serde_json::to_string(&letter.failures).map_err(unwritable)?,
             args: letter.args.as_deref().map(without_nul),
             frame: letter.frame.clone(),
+            edited: letter.edited.clone(),
         })
     }
 }
@@ -155,6 +157,7 @@ impl TryFrom<LetterRow> for DeadLetter {
             worker: row.worker,
             status: status(&row.status).ok_or_else(|| bad("status"))?,
             revivals: u32::try_from(row.revivals).map_err(|_| bad("revivals"))?,
+            edited: row.edited,
         })
     }
 }
@@ -211,6 +214,7 @@ mod tests {
             failures: FAILURES_1.to_owned(),
             args: None,
             frame: vec![0xce],
+            edited: None,
         };
         let letter = DeadLetter::try_from(row).unwrap();
         assert_eq!(letter.id.number, 3);

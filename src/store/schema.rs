@@ -44,6 +44,7 @@ diesel::table! {
         failures -> Text,
         args -> Nullable<Text>,
         frame -> Binary,
+        edited -> Nullable<Binary>,
     }
 }
 

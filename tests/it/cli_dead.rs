@@ -231,7 +231,10 @@ async fn letters_are_discarded_and_purged_but_never_while_they_are_revived() {
     let site = site().await;
     let check = ids(&site, "--queue kyb").remove(0);
     let store = site.store().await;
-    store.begin_revival(check.parse().unwrap()).await.unwrap();
+    store
+        .begin_revival(check.parse().unwrap(), None)
+        .await
+        .unwrap();
 
     let ran = site.run(&format!("dead discard {check} --json")).expect(1);
     assert_eq!(ran.json()[0]["outcome"], "failed");

@@ -12,6 +12,7 @@ on_both!(
     only_new_letters_are_discarded,
     a_purge_is_bounded_and_spares_revivals,
     a_purge_takes_what_its_filter_means,
+    edited_bytes_are_decided_once_and_kept_beside_the_others,
 );
 
 /// Goal: a crash between the two halves of a revival loses nothing and revives nothing twice.
@@ -22,7 +23,7 @@ async fn a_revival_is_begun_once_and_finished_by_whoever_finds_it(bed: Bed) {
         .insert((0..3).map(|n| letter(n, 10)).collect())
         .await
         .unwrap();
-    let begun = store.begin_revival(id(1)).await.unwrap();
+    let begun = store.begin_revival(id(1), None).await.unwrap();
     assert_eq!((begun.status, begun.revivals), (DeadStatus::Reviving, 1));
     drop(store);
 
@@ -36,17 +37,17 @@ async fn a_revival_is_begun_once_and_finished_by_whoever_finds_it(bed: Bed) {
         all(&store, &unfinished, 10).await,
         std::slice::from_ref(&begun)
     );
-    assert_eq!(store.begin_revival(id(1)).await, Ok(begun));
+    assert_eq!(store.begin_revival(id(1), None).await, Ok(begun));
     assert_eq!(store.finish_revival(&[id(0), id(1), id(99)]).await, Ok(1));
     assert_eq!(store.finish_revival(&[id(1)]).await, Ok(0));
 
     let status = DeadStatus::Revived;
     assert_eq!(
-        store.begin_revival(id(1)).await,
+        store.begin_revival(id(1), None).await,
         Err(StoreError::Status { id: id(1), status })
     );
     assert_eq!(
-        store.begin_revival(id(99)).await,
+        store.begin_revival(id(99), None).await,
         Err(StoreError::Missing(id(99)))
     );
     assert_eq!(store.show(id(0)).await.unwrap().status, DeadStatus::New);
@@ -58,7 +59,7 @@ async fn a_letter_is_revived_by_one_of_many(bed: Bed) {
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let store = std::sync::Arc::clone(&store);
-        callers.spawn(async move { store.begin_revival(id(1)).await.unwrap().revivals });
+        callers.spawn(async move { store.begin_revival(id(1), None).await.unwrap().revivals });
     }
     assert_eq!(callers.join_all().await, [1; 16]);
 }
@@ -69,7 +70,7 @@ async fn only_new_letters_are_discarded(bed: Bed) {
         .insert((0..1_200).map(|n| letter(n, 10)).collect())
         .await
         .unwrap();
-    store.begin_revival(id(1)).await.unwrap();
+    store.begin_revival(id(1), None).await.unwrap();
     let ids: Vec<BurialId> = (0..1_200).map(id).collect();
     assert_eq!(store.discard(&ids).await, Ok(1_199));
     assert_eq!(store.discard(&ids).await, Ok(0));
@@ -77,7 +78,7 @@ async fn only_new_letters_are_discarded(bed: Bed) {
         store.show(id(1)).await.unwrap().status,
         DeadStatus::Reviving
     );
-    let refused = store.begin_revival(id(2)).await.unwrap_err();
+    let refused = store.begin_revival(id(2), None).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
         format!("dead letter {} is discarded", id(2))
@@ -90,7 +91,7 @@ async fn a_purge_is_bounded_and_spares_revivals(bed: Bed) {
         .insert((0..1_500).map(|n| letter(n, n)).collect())
         .await
         .unwrap();
-    store.begin_revival(id(5)).await.unwrap();
+    store.begin_revival(id(5), None).await.unwrap();
     let everything = DeadFilter::default();
     assert_eq!(store.purge(&everything, 0).await, Ok(0));
     assert_eq!(store.purge(&everything, 700).await, Ok(700));
@@ -130,4 +131,22 @@ async fn a_purge_takes_what_its_filter_means(bed: Bed) {
     assert_eq!(store.purge(&one_task, 1).await, Ok(1));
     assert_eq!(store.purge(&one_task, 5).await, Ok(1));
     assert_eq!(store.stats(&DeadFilter::default()).await.unwrap().total, 78);
+}
+
+/// Goal: the bytes that a revival sends are those of whoever began it, for everybody who finishes it.
+async fn edited_bytes_are_decided_once_and_kept_beside_the_others(bed: Bed) {
+    let store = bed.migrated().await;
+    let letters = vec![letter(1, 5), letter(2, 6)];
+    store.insert(letters.clone()).await.unwrap();
+    let edited = [0, 0xff, 7];
+    let begun = store.begin_revival(id(1), Some(&edited)).await.unwrap();
+    assert_eq!(begun.edited.as_deref(), Some(&edited[..]));
+    assert_eq!(begun.frame, letters[0].frame);
+    let other = store.begin_revival(id(1), Some(&[9])).await;
+    assert_eq!(other, Ok(begun.clone()));
+    assert_eq!(store.begin_revival(id(1), None).await, Ok(begun.clone()));
+    store.finish_revival(&[id(1)]).await.unwrap();
+    let revived = store.show(id(1)).await.unwrap();
+    assert_eq!(revived.edited, begun.edited);
+    assert_eq!(store.begin_revival(id(2), None).await.unwrap().edited, None);
 }

@@ -61,6 +61,7 @@ async fn migrations_go_up_down_and_up(bed: Bed) {
             "20260101000000_dead_letters",
             "20260101000100_snapshots_and_audit",
             "20260201000000_dead_clusters",
+            "20260201000100_edited_arguments",
         ]
     );
     assert_eq!(store.migrate().await, Ok(Vec::new()));

@@ -101,7 +101,7 @@ pub(crate) async fn change(store: &Store, first: u64, runner: &mut TestRunner) {
     let some = proptest::collection::vec(first..first + 50, 3..20);
     let mut numbers = || some.new_tree(runner).unwrap().current();
     for number in numbers() {
-        store.begin_revival(id(number)).await.unwrap();
+        store.begin_revival(id(number), None).await.unwrap();
     }
     let finished: Vec<_> = numbers().into_iter().map(id).collect();
     store.finish_revival(&finished).await.unwrap();

@@ -186,6 +186,7 @@ pub(crate) fn letter(number: u64, millis: u64) -> DeadLetter {
         worker: "web-1:4711:9f3a01c2".to_owned(),
         status: DeadStatus::New,
         revivals: 0,
+        edited: None,
     }
 }
 

@@ -118,6 +118,9 @@ pub struct DeadLetter {
     pub status: DeadStatus,
     /// How often this letter was revived.
     pub revivals: u32,
+    /// The bytes that its revival sends instead of its own, where somebody edited its arguments.
+    #[serde(skip)]
+    pub edited: Option<Vec<u8>>,
 }
 
 impl DeadLetter {
@@ -228,12 +231,17 @@ pub trait DeadLetters: std::fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::Missing`].
     async fn show(&self, id: BurialId) -> Result<DeadLetter, StoreError>;
 
-    /// Marks a letter as being revived and counts the revival; returns it as it is now. A letter that is `reviving`
-    /// already is returned unchanged, so that whoever finds it can finish.
+    /// Marks a letter as being revived, with `edited` bytes where somebody edited its arguments, and counts the revival;
+    /// returns it as it is now. A letter that is `reviving` already is returned unchanged, so that whoever finds it can
+    /// finish; its `edited` bytes may be others then.
     ///
     /// # Errors
     /// [`StoreError::Missing`]; [`StoreError::Status`] when it was revived or discarded.
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError>;
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError>;
 
     /// Marks letters that are `reviving` as `revived`. Repeatable. Returns how many changed.
     ///

@@ -126,13 +126,18 @@ impl DeadLetters for MemoryStore {
         self.step(|letters| letters.get(&id).cloned().ok_or(StoreError::Missing(id)))
     }
 
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError> {
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError> {
         self.step(|letters| {
             let letter = letters.get_mut(&id).ok_or(StoreError::Missing(id))?;
             match letter.status {
                 DeadStatus::New => {
                     letter.status = DeadStatus::Reviving;
                     letter.revivals += 1;
+                    letter.edited = edited.map(<[u8]>::to_vec);
                 }
                 DeadStatus::Reviving => {}
                 status => return Err(StoreError::Status { id, status }),
