@@ -85,6 +85,10 @@ impl DeadLetters for Mirror {
         self.store.clusters(filter, after, limit).await
     }
 
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError> {
+        self.store.trim(keep, limit).await
+    }
+
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError> {
         self.store.stats(filter).await
     }

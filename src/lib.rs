@@ -59,6 +59,8 @@
 #[cfg(feature = "runtime")]
 pub mod app;
 #[cfg(feature = "daemon")]
+mod base64;
+#[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
@@ -96,9 +98,9 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, backoff, breaker, budget, child, context, events, failure, frame, hooks, ids,
-    intensity, middleware, misfit, mode, permits, policy, ports, producer, redact, reference,
-    registry, revival, revocation, route, state, supervisor, task, time, tree, workshop,
+    attempt, backoff, breaker, budget, child, context, events, failure, fingerprint, frame, hooks,
+    ids, intensity, middleware, misfit, mode, permits, policy, ports, producer, redact, reference,
+    registry, retention, revival, revocation, route, state, supervisor, task, time, tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

@@ -13,6 +13,7 @@ mod connections;
 mod facade;
 mod fault;
 mod letters;
+mod lines;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -24,5 +25,6 @@ mod url;
 
 pub use audit::{AuditEntry, AuditRecord};
 pub use facade::{Store, StoreOptions};
+pub use lines::{LetterBatch, LetterLine, LineError};
 pub use migrations::MigrationStatus;
 pub use url::{StoreUrl, StoreUrlError};

@@ -50,6 +50,7 @@ mod pump;
 pub mod redact;
 pub mod reference;
 pub mod registry;
+pub mod retention;
 mod retries;
 mod retry_scheduler;
 pub mod revival;

@@ -1,4 +1,4 @@
-//! `celeriac dead list|show|clusters|revive|discard|purge|stats`: the dead letters, and what becomes of them.
+//! `celeriac dead list|show|clusters|revive|discard|purge|export|import|stats`: the dead letters, and what becomes of them.
 //!
 //! Every command first copies what the broker has buried and nobody has stored yet, by the same step as the dead-letter
 //! actor, so that it sees all there is, with or without a daemon. Every change leaves a record in the store's audit.
@@ -9,14 +9,19 @@ mod clusters;
 mod desk;
 mod discard;
 mod edit;
+mod export;
 mod filter;
+mod import;
 mod list;
 mod purge;
+mod retention;
 mod revive;
 mod show;
 mod stats;
 mod tally;
 mod view;
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
@@ -65,9 +70,26 @@ pub(crate) enum DeadCommand {
         /// Without a filter: all of them.
         #[arg(long)]
         all: bool,
+        /// Instead of a filter: those that the configuration does not keep any longer.
+        #[arg(long, conflicts_with_all = ["all", "queue", "task", "reason", "status", "fingerprint", "since", "until", "limit"])]
+        retention: bool,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+    },
+    /// Write dead letters as lines of JSON, the newest first, with nothing left out.
+    Export {
+        #[command(flatten)]
+        filters: Filters,
+        /// The file, for its owner alone; `-` for standard output.
+        #[arg(long, short, value_name = "FILE", default_value = "-")]
+        output: PathBuf,
+    },
+    /// Take what `dead export` wrote; letters that are there already are left as they are.
+    Import {
+        /// The file; `-` for standard input.
+        #[arg(value_name = "FILE")]
+        input: PathBuf,
     },
     /// Count dead letters by queue, task, reason, status and day.
     Stats(Filters),
@@ -112,10 +134,21 @@ pub(crate) fn run(command: DeadCommand, global: &Global, app: App) -> Result<Exi
                 let chosen = choice.check("discard")?;
                 discard::run(&Desk::open(session).await?, chosen).await
             }
-            DeadCommand::Purge { filters, all, yes } => {
+            DeadCommand::Purge {
+                yes,
+                retention: true,
+                ..
+            } => retention::run(&Desk::open(session).await?, yes).await,
+            DeadCommand::Purge {
+                filters, all, yes, ..
+            } => {
                 choice::needs_filter("purge", &filters, all)?;
                 purge::run(&Desk::open(session).await?, &filters, yes).await
             }
+            DeadCommand::Export { filters, output } => {
+                export::run(&Desk::open(session).await?, &filters, &output).await
+            }
+            DeadCommand::Import { input } => import::run(&Desk::open(session).await?, &input).await,
             DeadCommand::Stats(filters) => stats::run(&Desk::open(session).await?, &filters).await,
         }
     })?

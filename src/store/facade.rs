@@ -289,6 +289,10 @@ impl DeadLetters for Store {
             .await
     }
 
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError> {
+        self.run(move |live| changes::trim(live, keep, limit)).await
+    }
+
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError> {
         let filter = filter.clone();
         self.run(move |live| stats::stats(live, &filter)).await

@@ -19,7 +19,7 @@ fn three_deaths() -> [Death; 3] {
     ]
 }
 
-async fn site() -> Site {
+pub(crate) async fn site() -> Site {
     let site = Site::new();
     site.bury(&three_deaths()).await;
     drop(site.store().await);
@@ -27,7 +27,7 @@ async fn site() -> Site {
 }
 
 /// The ids that `dead list --json` prints.
-fn ids(site: &Site, filters: &str) -> Vec<String> {
+pub(crate) fn ids(site: &Site, filters: &str) -> Vec<String> {
     let ran = site.run(&format!("dead list --json {filters}")).expect(0);
     let id = |line: &serde_json::Value| line["id"].as_str().unwrap().to_owned();
     ran.json().iter().map(id).collect()

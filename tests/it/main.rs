@@ -8,6 +8,7 @@ mod cli_breaker;
 mod cli_dead;
 mod cli_dead_canary;
 mod cli_dead_edit;
+mod cli_dead_files;
 mod cli_dead_support;
 mod cli_doctor;
 mod cli_enqueue;

@@ -262,6 +262,14 @@ pub trait DeadLetters: std::fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`]: repeat.
     async fn purge(&self, filter: &DeadFilter, limit: u32) -> Result<u64, StoreError>;
 
+    /// Deletes the oldest letters beyond the newest `keep`, at most `limit` a call; returns how many went. A letter that is
+    /// `reviving` counts and is never deleted. What is counted and what goes is one step: several that trim at once
+    /// delete no more than one alone.
+    ///
+    /// # Errors
+    /// [`StoreError`]: repeat.
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError>;
+
     /// Counts the letters that match, by queue, task, reason, status and day.
     ///
     /// # Errors

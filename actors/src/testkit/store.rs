@@ -156,19 +156,17 @@ impl DeadLetters for MemoryStore {
 
     async fn purge(&self, filter: &DeadFilter, limit: u32) -> Result<u64, StoreError> {
         self.step(|letters| {
-            let goes = |letter: &&DeadLetter| {
-                letter.status != DeadStatus::Reviving && matches(filter, letter)
-            };
-            let ids: Vec<BurialId> = letters
-                .values()
-                .filter(goes)
-                .map(|letter| letter.id)
-                .take(limit as usize)
-                .collect();
-            for id in &ids {
-                letters.remove(id);
-            }
-            Ok(ids.len() as u64)
+            Ok(remove_oldest(letters, limit.into(), |letter| {
+                matches(filter, letter)
+            }))
+        })
+    }
+
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError> {
+        self.step(|letters| {
+            let over = (letters.len() as u64).saturating_sub(keep);
+            let over = over.min(limit.into());
+            Ok(remove_oldest(letters, over, |_| true))
         })
     }
 
@@ -207,6 +205,18 @@ impl DeadLetters for MemoryStore {
             Ok(ClusterPage::of(found, after, limit))
         })
     }
+}
+
+/// Removes the oldest of those that `goes` means, at most `limit`, none that is being revived; returns how many.
+fn remove_oldest(letters: &mut Letters, limit: u64, goes: impl Fn(&DeadLetter) -> bool) -> u64 {
+    let may_go = |letter: &&DeadLetter| letter.status != DeadStatus::Reviving && goes(letter);
+    let mut places: Vec<_> = letters.values().filter(may_go).map(place).collect();
+    places.sort_unstable();
+    places.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    for (_, id) in &places {
+        letters.remove(id);
+    }
+    places.len() as u64
 }
 
 fn place(letter: &DeadLetter) -> (crate::time::Timestamp, BurialId) {
