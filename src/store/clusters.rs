@@ -46,6 +46,9 @@ struct Size {
 /// What a page shows of the last letter of a cluster: id, task, reason, burial, note, failures.
 type Face = (Vec<u8>, Option<String>, String, i64, String, String);
 
+/// Where a letter stands in its cluster: its burial and its id.
+type Place = (i64, Vec<u8>);
+
 /// Returns a page of clusters.
 pub(super) fn clusters(
     live: &mut Live,
@@ -74,7 +77,25 @@ pub(super) fn clusters(
                     fingerprint: Some(size.fingerprint.parse().map_err(|_| odd(&size))?),
                     ..filter.clone()
                 };
-                let faces = dead_letters::table.select((
+                // Only what the index has, so that letters which the filter rejects are not read.
+                let places = || {
+                    let places =
+                        dead_letters::table.select((dead_letters::buried_at, dead_letters::id));
+                    narrowed!(places.into_boxed::<Backend>(), own)
+                };
+                let last: Option<Place> = places()
+                    .order((dead_letters::buried_at.desc(), dead_letters::id.desc()))
+                    .first(connection)
+                    .optional()?;
+                let first: Option<Place> = places()
+                    .order((dead_letters::buried_at.asc(), dead_letters::id.asc()))
+                    .first(connection)
+                    .optional()?;
+                // Counts and rows change together; without the row there is nothing to show.
+                let (Some((_, id)), Some((first, _))) = (last, first) else {
+                    continue;
+                };
+                let face = dead_letters::table.find(id.as_slice()).select((
                     dead_letters::id,
                     dead_letters::task,
                     dead_letters::reason,
@@ -82,19 +103,7 @@ pub(super) fn clusters(
                     dead_letters::note,
                     dead_letters::failures,
                 ));
-                let last: Option<Face> = narrowed!(faces.into_boxed::<Backend>(), own)
-                    .order((dead_letters::buried_at.desc(), dead_letters::id.desc()))
-                    .first(connection)
-                    .optional()?;
-                let times = dead_letters::table.select(dead_letters::buried_at);
-                let first: Option<i64> = narrowed!(times.into_boxed::<Backend>(), own)
-                    .order((dead_letters::buried_at.asc(), dead_letters::id.asc()))
-                    .first(connection)
-                    .optional()?;
-                // Counts and rows change together; without the row there is nothing to show.
-                if let (Some(last), Some(first)) = (last, first) {
-                    clusters.push(cluster(&size, last, first)?);
-                }
+                clusters.push(cluster(&size, face.first(connection)?, first)?);
             }
             Ok(ClusterPage::cut(clusters, limit))
         }
