@@ -213,7 +213,7 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
         Command::Breaker(command) => breaker::run(&command, &global, &app),
         Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
-        Command::Dead(command) => dead::run(command, &global, &app),
+        Command::Dead(command) => dead::run(command, &global, app),
         Command::Demo(args) => demo::run(&args, &global),
         Command::Doctor(args) => doctor::run(&args, &global, &app),
         Command::Enqueue(args) => enqueue::run(&args, &global, app),

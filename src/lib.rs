@@ -59,6 +59,8 @@
 #[cfg(feature = "runtime")]
 pub mod app;
 #[cfg(feature = "daemon")]
+mod base64;
+#[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
@@ -100,10 +102,10 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, backoff, breaker, budget, child, context, events, explain, failure, frame, health,
-    hooks, ids, intensity, measure, middleware, misfit, mode, permits, policy, ports, producer,
-    redact, reference, registry, revival, revocation, route, state, supervisor, task, time, tree,
-    workshop,
+    attempt, backoff, breaker, budget, child, context, events, explain, failure, fingerprint,
+    frame, health, hooks, ids, intensity, measure, middleware, misfit, mode, permits, policy,
+    ports, producer, redact, reference, registry, retention, revival, revocation, route, state,
+    supervisor, task, time, tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

@@ -8,11 +8,12 @@
 
 mod audit;
 mod changes;
+mod clusters;
 mod connections;
 mod facade;
 mod fault;
-mod fingerprint;
 mod letters;
+mod lines;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -25,5 +26,6 @@ mod url;
 
 pub use audit::{AuditEntry, AuditRecord};
 pub use facade::{Store, StoreOptions};
+pub use lines::{LetterBatch, LetterLine, LineError};
 pub use migrations::MigrationStatus;
 pub use url::{StoreUrl, StoreUrlError};

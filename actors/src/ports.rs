@@ -1,6 +1,7 @@
 //! The ports: what the domain asks of a broker, of its results, and of the store. Adapters implement them.
 
 mod broker;
+mod clusters;
 mod inspect;
 mod isolation;
 mod snapshots;
@@ -11,6 +12,7 @@ pub use broker::{
     Broker, BrokerError, Capabilities, Durability, EnqueueCall, EnqueueKind, MAX_DELIVERIES,
     MAX_REVOCATIONS, MAX_STRIKES, NewTask, When,
 };
+pub use clusters::{ClusterCursor, ClusterPage, DeadCluster, StatusCounts};
 pub use inspect::{
     Counters, Cursor, QueueStatus, ScanPage, ScanRequest, SharedValue, StoredTask, Wake,
     WorkerRecord, id_of,
@@ -20,5 +22,5 @@ pub use snapshots::{Minute, QueueSnapshot, SnapshotRange, Snapshots, Span, TaskS
 pub use spool::{Sent, Spool, SpoolError};
 pub use store::{
     DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,
-    StoreError,
+    StoreError, message,
 };

@@ -3,7 +3,7 @@
 mod asks;
 mod blame;
 mod chunks;
-mod lines;
+pub(super) mod lines;
 mod order;
 mod sender;
 mod wait;
@@ -368,7 +368,7 @@ impl Work<'_> {
     }
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin()));
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use celeriac_actors::breaker::BreakerOverride;
 use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::QueueName;
+use celeriac_actors::retention::RetentionLimits;
 use celeriac_actors::route::{self, Route};
 
 use super::checked::{
@@ -84,11 +85,19 @@ pub(super) fn build(settings: &Settings) -> Config {
             },
             migrate_at_start: settings.switch("store.migrate_at_start"),
         },
+        dead_letters: retention(settings),
         isolation: isolation(settings),
         health: health::thresholds(settings),
         supervision: supervision(settings),
         log: log(settings),
         data_dir,
+    }
+}
+
+fn retention(settings: &Settings) -> RetentionLimits {
+    RetentionLimits {
+        max_age: settings.span_of("dead_letters.max_age", None),
+        max_count: settings.count_of("dead_letters.max_count", None),
     }
 }
 

@@ -11,6 +11,7 @@ use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::health::Thresholds;
 use celeriac_actors::ids::{BreakerName, QueueName, TaskName};
 use celeriac_actors::mode::Mode;
+use celeriac_actors::retention::RetentionLimits;
 use celeriac_actors::route::{self, Route};
 
 use super::keys::queue_name_fault;
@@ -125,6 +126,8 @@ pub struct Config {
     pub results: ResultsConfig,
     /// Dead letters, snapshots and the audit.
     pub store: StoreConfig,
+    /// How many dead letters are kept, and for how long.
+    pub dead_letters: RetentionLimits,
     /// Child processes.
     pub isolation: IsolationConfig,
     /// From which figure on something is a reason of the verdict.

@@ -287,6 +287,20 @@ pub(super) static TABLE: &[Key] = &[
         "Whether `run` brings the store's schema up to date; otherwise `celeriac migrate` does.",
     ),
     row(
+        "dead_letters.max_age",
+        Kind::Span(secs(60), secs(36_525 * DAY)),
+        Unset("they are kept for ever"),
+        "90days",
+        "How long after its burial a dead letter is kept, whatever became of it; one that is being revived is never deleted.",
+    ),
+    row(
+        "dead_letters.max_count",
+        Kind::Count(1, 1_000_000_000),
+        Unset("all are kept"),
+        "1000000",
+        "How many dead letters are kept; beyond it the oldest are deleted.",
+    ),
+    row(
         "isolation.children",
         Kind::Count(1, 1_024),
         Derived("cores, at least 2", |f| f.cores.clamp(2, 1_024).to_string()),

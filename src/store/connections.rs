@@ -97,6 +97,9 @@ pub(super) trait Dialect: Connection {
     /// Finds out whether the store takes writes, and writes nothing.
     fn probe(&mut self) -> Result<(), Fault>;
 
+    /// Returns whether parameters of a query in text are `$1`, `$2`, … instead of `?`.
+    fn numbers_parameters(&self) -> bool;
+
     /// Returns whether a table exists.
     fn has_table(&mut self, name: &str) -> QueryResult<bool>;
 }
@@ -338,6 +341,10 @@ impl Dialect for SqliteConnection {
     fn probe(&mut self) -> Result<(), Fault> {
         // Taking the lock of the one writer is the part of a write that fails; nothing is left of it.
         self.immediate_transaction(|_| Ok(()))
+    }
+
+    fn numbers_parameters(&self) -> bool {
+        false
     }
 
     fn has_table(&mut self, name: &str) -> QueryResult<bool> {

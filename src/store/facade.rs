@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_actors::ids::BurialId;
 use celeriac_actors::ports::{
-    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, Minute,
-    QueueSnapshot, SnapshotRange, Snapshots, Span, StoreError, TaskSnapshot,
+    ClusterCursor, ClusterPage, DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage,
+    DeadStats, DeadStatus, Minute, QueueSnapshot, SnapshotRange, Snapshots, Span, StoreError,
+    TaskSnapshot,
 };
 use celeriac_actors::time::Timestamp;
 
@@ -19,7 +20,7 @@ use super::fault::Fault;
 use super::migrations::{self, MigrationStatus};
 use super::threads::Threads;
 use super::url::StoreUrl;
-use super::{changes, letters, snapshots, stats};
+use super::{changes, clusters, letters, snapshots, stats};
 
 /// How often a step is tried when it met a conflict or a connection that had gone.
 const TRIES: u32 = 2;
@@ -271,8 +272,14 @@ impl DeadLetters for Store {
         self.run(move |live| letters::show(live, id)).await
     }
 
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError> {
-        self.run(move |live| changes::begin_revival(live, id)).await
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError> {
+        let edited = edited.map(<[u8]>::to_vec);
+        self.run(move |live| changes::begin_revival(live, id, edited.as_deref()))
+            .await
     }
 
     async fn finish_revival(&self, ids: &[BurialId]) -> Result<u64, StoreError> {
@@ -293,9 +300,24 @@ impl DeadLetters for Store {
             .await
     }
 
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError> {
+        self.run(move |live| changes::trim(live, keep, limit)).await
+    }
+
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError> {
         let filter = filter.clone();
         self.run(move |live| stats::stats(live, &filter)).await
+    }
+
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError> {
+        let filter = filter.clone();
+        self.run(move |live| clusters::clusters(live, &filter, after, limit))
+            .await
     }
 }
 

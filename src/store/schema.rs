@@ -12,6 +12,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    dead_clusters (span, fingerprint, bucket, queue, task, reason, status) {
+        span -> BigInt,
+        fingerprint -> Text,
+        bucket -> BigInt,
+        queue -> Text,
+        task -> Text,
+        reason -> Text,
+        status -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
     dead_letters (id) {
         id -> Binary,
         queue -> Text,
@@ -31,6 +44,7 @@ diesel::table! {
         failures -> Text,
         args -> Nullable<Text>,
         frame -> Binary,
+        edited -> Nullable<Binary>,
     }
 }
 
@@ -97,6 +111,7 @@ diesel::table! {
 
 diesel::allow_tables_to_appear_in_same_query!(
     audit,
+    dead_clusters,
     dead_letters,
     dead_stats,
     queue_snapshots,

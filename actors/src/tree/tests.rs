@@ -17,6 +17,7 @@ use crate::testkit::{PATIENCE, Rig, RigBuilder};
 
 mod admission;
 mod blocked;
+mod canary;
 mod ending;
 mod hello;
 mod isolated;
