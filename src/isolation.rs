@@ -8,9 +8,11 @@
 //! A program gets there through [`enter`] at the top of its `main`; [`cli::main`](crate::cli::main) does so by itself.
 
 mod child;
+mod connection;
 mod entry;
 mod hatch;
 mod keeper;
+mod mail;
 mod nursery;
 mod output;
 mod serve;

@@ -25,7 +25,8 @@ use tokio::sync::oneshot;
 use self::broker::Forwarding;
 use self::link::{Link, Said};
 use super::hatch::STILLBORN;
-use super::wire::{Hello, Inbox, Tag, value_of};
+use super::mail::Inbox;
+use super::wire::{Hello, Tag, value_of};
 use crate::app::App;
 use crate::clock::SystemClock;
 
@@ -218,10 +219,7 @@ async fn attend(link: &mut Link, host: &mut Host, order: &[u8]) -> Option<Report
     loop {
         tokio::select! {
             biased;
-            report = &mut run => {
-                mouth.close();
-                return Some(report);
-            }
+            report = &mut run => return Some(report),
             said = link.listen() => match said {
                 Said::Cancel => hosted.cancel(),
                 Said::Reply(body) => mouth.hear(&body),

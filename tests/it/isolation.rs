@@ -118,11 +118,12 @@ async fn each_end_is_reported_with_its_cause() {
 /// Goal: what an isolated attempt returns, writes, logs and enqueues is as if it ran in the worker; a child is reused.
 #[tokio::test]
 async fn an_isolated_attempt_has_everything() {
-    let ground = Ground::with(&isolated(&["echo", "print", "flaky", "panic", "block"], ""));
+    let config = isolated(&["echo", "print", "flaky", "panic", "block"], "");
+    let ground = Ground::with(&format!("[results]\nmax_size = \"8MiB\"\n{config}"));
     let daemon = ground.daemon(&[]).await;
     let values = [
         json!({ "value": [1, "two"] }),
-        json!({ "value": "x".repeat(300_000) }),
+        json!({ "value": "x".repeat(6_000_000) }),
     ];
     let echo = ground.enqueue("demo.echo", values.clone()).await;
     for (end, value) in ground.ends(&echo).await.iter().zip(&values) {
