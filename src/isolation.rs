@@ -13,6 +13,7 @@ mod entry;
 mod hatch;
 mod keeper;
 mod mail;
+mod nestling;
 mod nursery;
 mod output;
 mod serve;

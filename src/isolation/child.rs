@@ -193,6 +193,9 @@ async fn serve(mut link: Link, hello: &Hello, seat: LaneSeat, app_of: AppOf) {
         };
         if let Some((app_of, seat)) = unmade.take() {
             host = app_of.make(&link, hello, seat).await;
+            if link.mouth().begun().is_err() {
+                return;
+            }
         }
         let report = match &mut host {
             Ok(host) => attend(&mut link, host, &order).await,

@@ -22,6 +22,8 @@ pub(super) struct Connection {
     socket: UnixStream,
     inbox: Inbox,
     outbox: Outbox,
+    /// Whether nothing can be written any more.
+    broken: bool,
 }
 
 impl Connection {
@@ -31,12 +33,15 @@ impl Connection {
             socket: UnixStream::from_std(socket)?,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
+            broken: false,
         })
     }
 
     /// Has a frame written while the next one is waited for.
     pub(super) fn send(&mut self, frame: Vec<u8>) {
-        self.outbox.push(frame);
+        if !self.broken {
+            self.outbox.push(frame);
+        }
     }
 
     /// Waits for the next frame, and writes meanwhile; `None` when the child is gone, or says what nobody understands.
@@ -45,9 +50,12 @@ impl Connection {
     /// Cancel-safe: what was read and what is to be written stays here.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         loop {
-            self.outbox
-                .write(|bytes| self.socket.try_write(bytes))
-                .ok()?;
+            let written = self.outbox.write(|bytes| self.socket.try_write(bytes));
+            if written.is_err() {
+                // What the child has said before it went is still there to be read.
+                self.outbox = Outbox::default();
+                self.broken = true;
+            }
             if let Some(frame) = self.inbox.next().ok()? {
                 return Some(frame);
             }
@@ -84,7 +92,7 @@ impl Connection {
     /// # Errors
     /// When a part of a frame is on its way: the next attempt would not be understood.
     pub(super) fn into_idle(self) -> io::Result<StdStream> {
-        if self.outbox.is_amid_a_frame() || !self.inbox.is_empty() {
+        if self.broken || self.outbox.is_amid_a_frame() || !self.inbox.is_empty() {
             return Err(io::Error::other("a part of a frame is on its way"));
         }
         self.socket.into_std()

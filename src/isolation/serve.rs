@@ -14,7 +14,8 @@ use rustix::process::Signal;
 use slog::Level;
 
 use super::connection::Connection;
-use super::nursery::{Loan, Nestling, Nursery};
+use super::nestling::Nestling;
+use super::nursery::{Loan, Nursery};
 use super::wire::{Answer, Line, Question, Tag, frame, frame_of, value_of};
 use crate::exits;
 
@@ -94,7 +95,7 @@ impl Nursery {
             }
             Told::Gone => {
                 let ending = loan.end().await;
-                if ending.never_began() && nestling.is_new() {
+                if ending.never_began() && !nestling.has_begun() {
                     let lines = nestling.output.finish().join("; ");
                     return IsolatedEnd::Unavailable(lines);
                 }
@@ -169,6 +170,7 @@ impl Visit<'_> {
                 Heard::Frame(Tag::Report, body) => {
                     return Report::decode(&body).map_or(Told::Gone, Told::Report);
                 }
+                Heard::Frame(Tag::Begun, _) => self.nestling.set_begun(),
                 Heard::Frame(Tag::Log, body) => self.log(&body),
                 Heard::Frame(Tag::Call, body) => {
                     let broker = Arc::clone(self.attempt.producer().broker());

@@ -39,10 +39,12 @@ pub(super) enum Tag {
     Log = 6,
     /// To the worker: a question for the broker.
     Call = 7,
+    /// To the worker, once: the program's tasks are made. What ends the child from here on is the attempt's own doing.
+    Begun = 8,
 }
 
 impl Tag {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Hello,
         Self::Order,
         Self::Cancel,
@@ -50,6 +52,7 @@ impl Tag {
         Self::Report,
         Self::Log,
         Self::Call,
+        Self::Begun,
     ];
 
     /// Returns the tag of that number.

@@ -24,6 +24,14 @@ fn failure(record: &FinalRecord) -> Failure {
 
 /// Returns the processes that this one has started and that live, zombies left out.
 fn children_of(pid: u32) -> Vec<u32> {
+    let all = processes_of(pid).into_iter();
+    all.filter(|(_, state)| state != "Z")
+        .map(|(child, _)| child)
+        .collect()
+}
+
+/// Returns the processes that this one has started and not waited for, with their state as the kernel names it.
+fn processes_of(pid: u32) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(child) = entry.file_name().to_string_lossy().parse::<u32>() else {
@@ -33,8 +41,8 @@ fn children_of(pid: u32) -> Vec<u32> {
         let behind_name = stat.rsplit(')').next().unwrap_or_default();
         let mut fields = behind_name.split_whitespace();
         let (state, parent) = (fields.next(), fields.next());
-        if parent.is_some_and(|parent| parent == pid.to_string()) && state != Some("Z") {
-            found.push(child);
+        if parent.is_some_and(|parent| parent == pid.to_string()) {
+            found.push((child, state.unwrap_or_default().to_owned()));
         }
     }
     found
@@ -198,6 +206,38 @@ async fn a_child_that_has_had_enough_is_replaced() {
     }
     assert!(seen.len() >= 3, "{seen:?}");
     assert_eq!(ground.audit().await.succeeded, 10);
+}
+
+/// Goal: a burst of deaths neither starts more children than there may be nor leaves one unwaited for.
+/// Method: tasks that end their process in a row, one of them with the code of a child that cannot begin; the daemon's
+/// processes are counted all along.
+#[tokio::test]
+async fn a_burst_of_deaths_is_bounded_and_cleared_away() {
+    let config = isolated(&["abort", "exit"], "");
+    let ground = Ground::with(&format!("[isolation]\nchildren = 2\n{config}"));
+    let daemon = ground.daemon(&[]).await;
+    let mut handles = ground
+        .enqueue("demo.abort", [(); 6].map(|()| json!({})))
+        .await;
+    handles.extend(ground.enqueue("demo.exit", [json!({ "code": 195 })]).await);
+    let ends = ground.ends(&handles);
+    let mut ends = std::pin::pin!(ends);
+    let ends = loop {
+        let look = Duration::from_millis(2);
+        if let Ok(ends) = tokio::time::timeout(look, &mut ends).await {
+            break ends;
+        }
+        let all = processes_of(daemon.pid());
+        assert!(all.len() <= 2, "{all:?}");
+    };
+    assert!(ends.iter().all(|end| end.state == TaskState::Dead));
+    let last = failure(ends.last().unwrap());
+    assert!(last.message.contains("exit status 195"), "{last:?}");
+    eventually("none is left unwaited for", async || {
+        let all = processes_of(daemon.pid());
+        all.iter().all(|(_, state)| state != "Z").then_some(())
+    })
+    .await;
 }
 
 async fn busy(ground: &Ground, daemon: &Daemon, count: usize) -> Vec<u32> {

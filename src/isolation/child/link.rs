@@ -127,6 +127,11 @@ impl Mouth {
         lock(&self.words).has_attempt = true;
     }
 
+    /// Says that the program's tasks are made.
+    pub(super) fn begun(&self) -> io::Result<()> {
+        self.say(lock(&self.words), frame(Tag::Begun, &[]))
+    }
+
     /// Says how the attempt ended, and nothing behind that until the next one.
     pub(super) fn report(&self, report: &[u8]) -> io::Result<()> {
         let mut words = lock(&self.words);
