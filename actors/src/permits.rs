@@ -50,6 +50,8 @@ struct Shared {
     free: usize,
     max_prefetched: usize,
     prefetched: usize,
+    /// Deliveries that wait for something else than a permit; as many as may be prefetched.
+    standby: usize,
     queues: HashMap<QueueName, Queue>,
     seats: HashMap<u64, Account>,
     next_seat: u64,
@@ -64,6 +66,7 @@ struct Account {
     group: u64,
     held: usize,
     prefetched: usize,
+    standby: usize,
     /// What it had was given to others.
     written_off: bool,
 }
@@ -90,6 +93,7 @@ impl Permits {
             free: total,
             max_prefetched,
             prefetched: 0,
+            standby: 0,
             queues,
             seats: HashMap::new(),
             next_seat: 0,
@@ -145,6 +149,7 @@ impl Permits {
             group,
             held: 0,
             prefetched: 0,
+            standby: 0,
             written_off: false,
         };
         shared.seats.insert(id, account);
@@ -156,6 +161,7 @@ impl Permits {
             wake: Arc::new(Notify::new()),
             held: 0,
             prefetched: 0,
+            standby: 0,
             waiting: false,
         }
     }
@@ -181,6 +187,7 @@ impl Permits {
             seats,
             free,
             prefetched,
+            standby,
             ..
         } = &mut *shared;
         let of_group = |account: &&mut Account| account.group == group && !account.written_off;
@@ -190,6 +197,7 @@ impl Permits {
             any = true;
             *free += account.held;
             *prefetched -= account.prefetched;
+            *standby -= account.standby;
             if let Some(queue) = queues.get_mut(&account.queue) {
                 queue.active -= account.held;
             }

@@ -14,7 +14,9 @@ pub use inspect::{
     Counters, Cursor, QueueStatus, ScanPage, ScanRequest, SharedValue, StoredTask, Wake,
     WorkerRecord, id_of,
 };
-pub use isolation::{ChildStatus, Death, IsolatedEnd, Isolation, KILL_GRACE, LAST_LINES, Stop};
+pub use isolation::{
+    ChildStatus, Death, IsolatedEnd, Isolation, KILL_GRACE, LAST_LINES, Place as ChildPlace, Stop,
+};
 pub use spool::{Sent, Spool, SpoolError};
 pub use store::{
     DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,

@@ -123,6 +123,8 @@ struct Found {
     letters: Vec<DeadLetter>,
     /// What the attempt that runs said of its progress last.
     progress: Option<Progress>,
+    /// For how many milliseconds its attempt has waited for a child process, where it does.
+    waits_ms: Option<u64>,
     looked: u64,
     total: u64,
     is_complete: bool,
@@ -175,6 +177,7 @@ impl Hunt<'_> {
         if found.stored.is_some() {
             let workers = Session::insist(|| super::workers::read(self.broker)).await?;
             found.progress = super::workers::progress_of(&workers, self.id);
+            found.waits_ms = super::workers::wait_of(&workers, self.id);
         }
         found.looked = search.looked;
         found.total = found.total.max(search.looked);

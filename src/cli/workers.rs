@@ -56,6 +56,13 @@ impl Worker {
         lanes.map(|lane| lane.running_total).sum()
     }
 
+    /// Returns how many attempts wait for one of its child processes.
+    pub(super) fn waiting_for_a_child(&self) -> usize {
+        let detail = self.detail.as_ref().filter(|_| self.record.alive);
+        let lanes = detail.into_iter().flat_map(|detail| &detail.lanes);
+        lanes.map(|lane| lane.waiting_total).sum()
+    }
+
     /// Returns what it cannot reach, as lines for people; what one that is silent could not is over.
     pub(super) fn outages(&self) -> Vec<String> {
         let Some(detail) = self.detail.as_ref().filter(|_| self.record.alive) else {
@@ -132,6 +139,7 @@ impl Worker {
             "queues": record.queues,
             "concurrency": record.concurrency,
             "running": self.running(),
+            "waiting_for_child": self.waiting_for_a_child(),
             "started_at": record.started_at.to_string(),
             "silent_since": self.silent_since().map(|at| at.to_string()),
             "seen_at": record.seen_at.to_string(),
@@ -158,6 +166,16 @@ pub(super) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> 
     its.map(|(_, progress)| progress)
         .max_by_key(|it| it.at)
         .cloned()
+}
+
+/// Returns for how many milliseconds a task has waited for a child process, where it does.
+pub(super) fn wait_of(workers: &[Worker], task: TaskId) -> Option<u64> {
+    let alive = workers.iter().filter(|worker| worker.record.alive);
+    let lanes = alive
+        .flat_map(|worker| &worker.detail)
+        .flat_map(|it| &it.lanes);
+    let mut all = lanes.flat_map(|lane| &lane.waiting);
+    all.find(|it| it.id == task).map(|it| it.elapsed_ms)
 }
 
 /// Reads the workers, those alive first, then by name.

@@ -9,10 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac_actors::ports::ChildStatus;
+use celeriac_actors::ports::{ChildPlace, ChildStatus};
 use rustix::process::Signal;
 use slog::Logger;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::IsolationOptions;
 use super::hatch::{Ending, own_program, wait_for};
@@ -36,7 +36,7 @@ pub struct Nursery {
 pub(super) struct Shared {
     pub(super) options: IsolationOptions,
     pub(super) host: String,
-    places: Arc<Semaphore>,
+    pub(super) places: Arc<Semaphore>,
     brood: Mutex<Brood>,
     /// Told when a child came, came back or is gone, and when none could be had.
     changed: Notify,
@@ -100,7 +100,7 @@ pub(super) struct Loan {
     /// Whether its nursery has it back, or knows of its end.
     settled: bool,
     shared: Arc<Shared>,
-    _place: OwnedSemaphorePermit,
+    _place: ChildPlace,
 }
 
 impl Nursery {
@@ -184,13 +184,22 @@ impl Nursery {
 }
 
 impl Shared {
-    /// Lends a child, once there is a place for it; a new one if that is asked for.
+    /// Lends a child, in `place` or once there is a place for it; a new one if that is asked for.
     ///
     /// # Cancel safety
     /// Cancel-safe: a child that was asked for and is not wanted any more is kept for the next attempt.
-    pub(super) async fn lend(self: &Arc<Self>, new: bool) -> Result<Loan, String> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| "the worker ends".to_owned())?;
+    pub(super) async fn lend(
+        self: &Arc<Self>,
+        new: bool,
+        place: Option<ChildPlace>,
+    ) -> Result<Loan, String> {
+        let place = match place {
+            Some(place) => place,
+            None => {
+                let place = Arc::clone(&self.places).acquire_owned().await;
+                place.map_err(|_| "the worker ends".to_owned())?
+            }
+        };
         let failed = lock(&self.brood).failed;
         loop {
             let changed = self.changed.notified();

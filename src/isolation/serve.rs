@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::Signal;
 use slog::Level;
+use tokio::sync::Semaphore;
 
 use super::connection::Connection;
 use super::nestling::Nestling;
@@ -41,11 +42,16 @@ struct Visit<'a> {
 
 #[async_trait]
 impl Isolation for Nursery {
-    async fn run(&self, attempt: IsolatedAttempt) -> IsolatedEnd {
+    fn places(&self) -> Option<Arc<Semaphore>> {
+        Some(Arc::clone(&self.shared.places))
+    }
+
+    async fn run(&self, mut attempt: IsolatedAttempt) -> IsolatedEnd {
+        let place = attempt.take_place();
         let lent = tokio::select! {
             biased;
             _why = attempt.stopped() => return IsolatedEnd::Withdrawn,
-            lent = self.shared.lend(attempt.wants_new_child()) => lent,
+            lent = self.shared.lend(attempt.wants_new_child(), place) => lent,
         };
         match lent {
             Ok(loan) => self.run_in(&attempt, loan).await,

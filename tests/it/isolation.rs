@@ -251,6 +251,54 @@ async fn busy(ground: &Ground, daemon: &Daemon, count: usize) -> Vec<u32> {
     children
 }
 
+/// Goal: attempts that wait for a child leave permits to others of their queue, and are shown as what they are.
+/// Method: more of them than permits beside one that never ends; then what the commands say.
+#[tokio::test]
+async fn waiting_for_a_child_is_shown_and_holds_nobody_up() {
+    let config = isolated(&["spin"], "");
+    let ground = Ground::with(&format!(
+        "concurrency = 4\n[isolation]\nchildren = 1\n{config}"
+    ));
+    let daemon = ground.daemon(&[]).await;
+    let spins = [(); 6].map(|()| json!({ "ms": 3_600_000 }));
+    let spins = ground.enqueue("demo.spin", spins).await;
+    let waiting = |detail: &WorkerDetail| {
+        let waiting = detail.lanes.iter().map(|lane| lane.waiting_total);
+        waiting.sum::<usize>() == 5
+    };
+    ground.detail_where(&daemon, waiting).await;
+    let sleeps = (0..50).map(|_| json!({ "ms": 1 }));
+    let sleeps = ground.enqueue("demo.sleep", sleeps).await;
+    ground.all_succeed(&sleeps).await;
+    ground.detail_where(&daemon, waiting).await;
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_celeriac"));
+        command
+            .arg("--config")
+            .arg(ground.path().join("celeriac.toml"))
+            .arg("--data-dir")
+            .arg(ground.data());
+        let output = command.args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status = command(&["status"]);
+    assert!(
+        status.contains("waiting for a child: 5 attempts"),
+        "{status}"
+    );
+    assert!(command(&["tree"]).contains("5 waiting for a child"));
+    let document: Value = serde_json::from_str(&command(&["--json", "status"])).unwrap();
+    assert_eq!(
+        (&document["running"], &document["waiting_for_child"]),
+        (&json!(1), &json!(5))
+    );
+    let shown = spins.iter().filter(|spin| {
+        let shown = command(&["task", "show", &spin.id.to_string()]);
+        shown.contains("for a child, ")
+    });
+    assert_eq!(shown.count(), 5);
+}
+
 /// Goal: a stop gives isolated attempts back within the grace period and leaves no child behind; neither does SIGKILL.
 #[tokio::test]
 async fn no_child_outlives_its_worker() {

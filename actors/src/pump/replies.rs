@@ -112,7 +112,8 @@ impl Pump {
                 context.revoke(revoked);
             }
         }
-        for line in [&mut self.waiting, &mut self.suspects] {
+        let standby = &mut self.standby.line;
+        for line in [&mut self.waiting, &mut self.suspects, standby] {
             for ready in std::mem::take(line) {
                 let (tag, header) = (ready.tag, ready.job.header);
                 let task = ready.job.envelope.task.clone();
@@ -126,6 +127,7 @@ impl Pump {
                 }
             }
         }
+        self.seat.stand_down(self.standby.line.len());
     }
 
     /// The broker closed the incarnation: what was held is somebody else's now. Starts over with a new one.
@@ -140,6 +142,8 @@ impl Pump {
         self.setup.gauge.remove_table(&self.line.table);
         self.waiting.clear();
         self.suspects.clear();
+        self.standby.line.clear();
+        self.seat.stand_down(0);
         self.lingering.clear();
         self.seat.unreserve(self.seat.reserved());
         self.line = self.setup.new_line();

@@ -69,7 +69,7 @@ impl Ground {
 
     /// Lends a child; panics where there is none.
     async fn lend(&self, new: bool) -> Loan {
-        let lent = self.nursery.shared.lend(new);
+        let lent = self.nursery.shared.lend(new, None);
         let in_time = tokio::time::timeout(Duration::from_secs(60), lent).await;
         in_time.expect("a child in time").unwrap()
     }
@@ -100,7 +100,7 @@ impl Ground {
 async fn a_child_that_is_not_wanted_any_more_is_kept() {
     let ground = Ground::new("nursery-unwant", 2, false);
     for _ in 0..20 {
-        let mut lent = Box::pin(ground.nursery.shared.lend(false));
+        let mut lent = Box::pin(ground.nursery.shared.lend(false, None));
         // Where one is there by now, it ends with its loan.
         drop(lent.as_mut().now_or_never());
         drop(lent);
@@ -109,7 +109,7 @@ async fn a_child_that_is_not_wanted_any_more_is_kept() {
     let mut loan = ground.lend(false).await;
     let socket = loan.socket.take().unwrap();
     loan.return_unused(Ok(socket));
-    let lent = ground.nursery.shared.lend(false).now_or_never();
+    let lent = ground.nursery.shared.lend(false, None).now_or_never();
     assert!(lent.is_some_and(|lent| lent.is_ok()), "one is kept");
     ground.close().await;
 }
@@ -194,8 +194,8 @@ async fn a_child_that_cannot_be_started_is_an_error() {
     };
     let nursery = Nursery::of(options, making, "host".to_owned(), true).unwrap();
     for _ in 0..3 {
-        assert!(nursery.shared.lend(false).await.is_err());
+        assert!(nursery.shared.lend(false, None).await.is_err());
     }
     nursery.close_all().await;
-    assert!(nursery.shared.lend(false).await.is_err());
+    assert!(nursery.shared.lend(false, None).await.is_err());
 }
