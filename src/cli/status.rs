@@ -137,6 +137,7 @@ impl Status {
             "queues": queues,
             "workers": workers,
             "running": self.workers.iter().map(Worker::running).sum::<usize>(),
+            "waiting_for_child": self.waiting_for_a_child(),
             "breakers": self.breakers.document(),
             "outages": self.workers.iter().flat_map(Worker::outages).collect::<Vec<_>>(),
             "audit": Audit::of(&self.queues).document(),
@@ -248,7 +249,19 @@ impl Status {
             })
             .collect();
         let head = ["CHILD", "TASK", "ID", "FOR", "DONE", "MEMORY", "WORKER"];
-        (!rows.is_empty()).then(|| output::table(&head, &rows))
+        let mut text = (!rows.is_empty()).then(|| output::table(&head, &rows));
+        let waiting = self.waiting_for_a_child();
+        if waiting > 0 {
+            let waiting = output::counted(waiting as u64, "attempt");
+            let line = format!("waiting for a child: {waiting}");
+            text = Some(text.map_or_else(|| line.clone(), |text| format!("{text}\n{line}")));
+        }
+        text
+    }
+
+    fn waiting_for_a_child(&self) -> usize {
+        let all = self.workers.iter().map(Worker::waiting_for_a_child);
+        all.sum()
     }
 
     /// What there is to say of an attempt that runs.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::enqueue::error_of;
 use super::super::output::plain;
-use super::super::text::when;
+use super::super::text::{span, when};
 use super::super::values;
 use super::Found;
 use crate::look::search::open;
@@ -54,6 +54,9 @@ pub(super) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value
             "note": progress.note,
             "at": progress.at.to_string(),
         });
+    }
+    if let Some(millis) = found.waits_ms {
+        document["waiting_for_child_ms"] = millis.into();
     }
     let letters: Vec<Value> = found.letters.iter().map(letter).collect();
     document["dead_letters"] = letters.into();
@@ -163,6 +166,11 @@ pub(super) fn draw(id: TaskId, found: &Found, limits: &FrameLimits, now: Timesta
     let letters = document["dead_letters"].take();
     if let Some(progress) = progress(found) {
         document["progress"] = progress.to_string().into();
+    }
+    if let Some(millis) = found.waits_ms {
+        drop(document["waiting_for_child_ms"].take());
+        let waited = span(std::time::Duration::from_millis(millis));
+        document["waits"] = format!("for a child, {waited} so far").into();
     }
     let mut text = String::new();
     fields(&mut text, "", &document);
