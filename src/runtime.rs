@@ -307,12 +307,7 @@ impl Runtime {
             registry,
             observer: observer(&options, line.as_ref()),
             describe: Some(describe(&options, &seen, &quiet, (worker.clone(), &known))),
-            environment: Environment {
-                log: worker.log.clone(),
-                clock: Arc::clone(&options.clock),
-                seed: u64::from(u32::from_be_bytes(random_bytes())),
-                observer: None,
-            },
+            environment: environment(&options, worker.log.clone()),
             worker,
         };
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
@@ -482,6 +477,15 @@ fn producer(
     };
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
     Producer::new(broker, clock, producer)
+}
+
+fn environment(options: &RuntimeOptions, log: Logger) -> Environment {
+    Environment {
+        log,
+        clock: Arc::clone(&options.clock),
+        seed: u64::from(u32::from_be_bytes(random_bytes())),
+        observer: None,
+    }
 }
 
 /// Returns what the monitor works with; it asks the tree what was counted from the moment it stands.

@@ -214,6 +214,10 @@ fn queues(out: &mut Writer, page: &Page<'_>) {
     for queue in page.queues {
         out.sample(name, &[("queue", queue.queue.as_str())], queue.consumers);
     }
+    queue_counters(out, page.queues);
+}
+
+fn queue_counters(out: &mut Writer, queues: &[QueueStatus]) {
     type Pick = fn(&Counters) -> u64;
     let counters: [(&str, &str, Pick); 11] = [
         ("enqueued", "New tasks.", |c| c.enqueued),
@@ -247,7 +251,7 @@ fn queues(out: &mut Writer, page: &Page<'_>) {
     for (what, help, pick) in counters {
         let name = format!("celeriac_queue_{what}_total");
         out.family(&name, "counter", help);
-        for queue in page.queues {
+        for queue in queues {
             let count = pick(&queue.counters);
             out.sample(&name, &[("queue", queue.queue.as_str())], count);
         }

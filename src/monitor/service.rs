@@ -55,7 +55,7 @@ const CHANGES: usize = 256;
 const MAX_GAPS: usize = 64;
 
 /// What a monitor watches beside the broker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MonitorOptions {
     /// From which figure on something is a reason.
     pub thresholds: Thresholds,
@@ -63,16 +63,6 @@ pub struct MonitorOptions {
     pub directories: Vec<PathBuf>,
     /// Where snapshots are kept; `None` keeps none, and the store is not watched.
     pub snapshots: Option<Arc<dyn Snapshots>>,
-}
-
-impl Default for MonitorOptions {
-    fn default() -> Self {
-        Self {
-            thresholds: Thresholds::default(),
-            directories: Vec::new(),
-            snapshots: None,
-        }
-    }
 }
 
 /// What this process counted; asked at each look.
