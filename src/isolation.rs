@@ -13,6 +13,7 @@ mod connection;
 mod entry;
 mod hatch;
 mod keeper;
+mod loan;
 mod mail;
 mod nestling;
 mod nursery;

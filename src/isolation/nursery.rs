@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use super::IsolationOptions;
 use super::hatch::{Ending, own_program, wait_for};
 use super::keeper::{self, Keeper, Making};
+use super::loan::Loan;
 use super::nestling::Nestling;
 use super::wire::{Hello, Tag, frame_of};
 
@@ -90,17 +91,6 @@ impl Child {
             Err(error) => error == rustix::io::Errno::AGAIN,
         }
     }
-}
-
-/// A child on loan, with the place it takes up. Dropping it ends the child.
-#[derive(Debug)]
-pub(super) struct Loan {
-    pub(super) socket: Option<UnixStream>,
-    nestling: Arc<Nestling>,
-    /// Whether its nursery has it back, or knows of its end.
-    settled: bool,
-    shared: Arc<Shared>,
-    _place: ChildPlace,
 }
 
 impl Nursery {
@@ -204,15 +194,7 @@ impl Shared {
         loop {
             let changed = self.changed.notified();
             match self.find(new, failed) {
-                Found::Child(Child { nestling, socket }) => {
-                    return Ok(Loan {
-                        socket: Some(socket),
-                        nestling,
-                        settled: false,
-                        shared: Arc::clone(self),
-                        _place: place,
-                    });
-                }
+                Found::Child(child) => return Ok(Loan::new(child, Arc::clone(self), place)),
                 Found::Never(why) => return Err(why),
                 Found::Wait => changed.await,
             }
@@ -291,6 +273,18 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
+    /// Takes a child back for the next attempt; returns whether it may stay.
+    pub(super) fn take_back(&self, child: Child) -> bool {
+        let mut brood = lock(&self.brood);
+        let stays = !brood.closed;
+        if stays {
+            brood.idle.push(child);
+        }
+        drop(brood);
+        self.changed.notify_waiters();
+        stays
+    }
+
     /// Sees to the end of a child that has died while it had nothing to do.
     pub(super) fn look_after(self: &Arc<Self>, nestling: &Nestling) {
         let mut brood = lock(&self.brood);
@@ -335,59 +329,6 @@ impl Shared {
         }
         drop(brood);
         self.changed.notify_waiters();
-    }
-}
-
-impl Loan {
-    pub(super) fn nestling(&self) -> Arc<Nestling> {
-        Arc::clone(&self.nestling)
-    }
-
-    /// Gives the child back after an attempt, unless it has had enough.
-    pub(super) fn give_back(self, socket: io::Result<UnixStream>) {
-        let attempts = self.nestling.end();
-        let options = &self.shared.options;
-        let old = options
-            .max_tasks_per_child
-            .is_some_and(|max| attempts >= max);
-        let large = || {
-            let max = options.max_memory_per_child?;
-            Some(self.nestling.memory()? > max)
-        };
-        if !old && !large().unwrap_or(false) {
-            self.return_unused(socket);
-        }
-    }
-
-    /// Gives the child back as it was.
-    pub(super) fn return_unused(mut self, socket: io::Result<UnixStream>) {
-        let Ok(socket) = socket else { return };
-        let mut brood = lock(&self.shared.brood);
-        if !brood.closed {
-            let nestling = Arc::clone(&self.nestling);
-            brood.idle.push(Child { nestling, socket });
-            self.settled = true;
-        }
-        drop(brood);
-        self.shared.changed.notify_waiters();
-    }
-
-    /// Kills the child; returns how it ended.
-    pub(super) async fn end(mut self) -> Ending {
-        self.settled = true;
-        let ending = self.shared.end(&self.nestling);
-        ending.await.unwrap_or(Ending {
-            status: None,
-            peak_memory: None,
-        })
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        if !self.settled {
-            drop(self.shared.end(&self.nestling));
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! One attempt in a child, from the worker's side.
 
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,8 +15,9 @@ use slog::Level;
 use tokio::sync::Semaphore;
 
 use super::connection::Connection;
+use super::loan::Loan;
 use super::nestling::Nestling;
-use super::nursery::{Loan, Nursery};
+use super::nursery::Nursery;
 use super::wire::{Answer, Line, Question, Tag, frame, frame_of, value_of};
 use crate::exits;
 
@@ -263,11 +263,4 @@ async fn answer(producer: Producer, body: Vec<u8>) -> Vec<u8> {
     };
     let said = said.unwrap_or_else(|error| Answer::Failed(error.into()));
     frame_of(Tag::Reply, &(number, said))
-}
-
-impl Loan {
-    /// Takes the socket to talk to the child; the child stays on loan.
-    fn take_socket(&mut self) -> Option<UnixStream> {
-        self.socket.take()
-    }
 }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Semaphore, TryAcquireError};
 
@@ -68,6 +69,14 @@ impl Standby {
         let Some(places) = &self.places else {
             return Vacancy::Never;
         };
+        if let Some(turn) = &mut self.turn {
+            // Its turn may have come with the end of the attempt that is being landed.
+            let Some(place) = turn.now_or_never() else {
+                return Vacancy::None;
+            };
+            self.turn = None;
+            return place.map_or(Vacancy::Never, Vacancy::Place);
+        }
         match Arc::clone(places).try_acquire_owned() {
             Ok(place) => Vacancy::Place(place),
             Err(TryAcquireError::NoPermits) => Vacancy::None,

@@ -107,7 +107,7 @@ async fn a_child_that_is_not_wanted_any_more_is_kept() {
         assert!(ground.count() <= 2);
     }
     let mut loan = ground.lend(false).await;
-    let socket = loan.socket.take().unwrap();
+    let socket = loan.take_socket().unwrap();
     loan.return_unused(Ok(socket));
     let lent = ground.nursery.shared.lend(false, None).now_or_never();
     assert!(lent.is_some_and(|lent| lent.is_ok()), "one is kept");
@@ -165,7 +165,7 @@ async fn used_children_make_room_for_a_new_one() {
     let loans = [ground.lend(false).await, ground.lend(false).await];
     let used = loans.each_ref().map(|loan| loan.nestling().pid);
     for mut loan in loans {
-        let socket = loan.socket.take().unwrap();
+        let socket = loan.take_socket().unwrap();
         loan.give_back(Ok(socket));
     }
     let new = ground.lend(true).await;
