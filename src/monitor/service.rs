@@ -13,7 +13,8 @@ use celeriac_actors::health::{Change, Health, Reach, Thresholds, Tracker, Verdic
 use celeriac_actors::ids::WorkerId;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::measure::KindFigures;
-use celeriac_actors::ports::{Broker, Snapshots, Span, StoreError};
+use celeriac_actors::ports::{Broker, DeadLetters, Snapshots, Span, StoreError};
+use celeriac_actors::retention::{Removed, RetentionLimits, retain};
 use celeriac_actors::service;
 use celeriac_actors::time::Clock;
 use slog::{Logger, error, info, warn};
@@ -63,6 +64,8 @@ pub struct MonitorOptions {
     pub directories: Vec<PathBuf>,
     /// Where snapshots are kept; `None` keeps none, and the store is not watched.
     pub snapshots: Option<Arc<dyn Snapshots>>,
+    /// How many dead letters are kept. What is beyond it is deleted every ten minutes; by default nothing.
+    pub retention: RetentionLimits,
 }
 
 /// What this process counted; asked at each look.
@@ -214,6 +217,8 @@ pub(crate) struct MonitorSetup {
     pub(crate) worker: WorkerId,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) options: MonitorOptions,
+    /// Where dead letters are kept.
+    pub(crate) letters: Option<Arc<dyn DeadLetters>>,
     pub(crate) figures: OwnFigures,
 }
 
@@ -355,6 +360,7 @@ impl Watch {
             if pruned.is_none_or(|at| now.saturating_sub(at) >= PRUNE) {
                 pruned = Some(now);
                 self.prune(&*store).await;
+                self.forget_letters().await;
             }
         }
     }
@@ -376,6 +382,35 @@ impl Watch {
             drop(minutes);
             self.monitor.lock().waiting = waiting;
         }
+    }
+
+    /// Deletes dead letters that are not kept any longer, a bounded step at a time.
+    async fn forget_letters(&self) {
+        let limits = self.setup.options.retention;
+        let Some(letters) = self.setup.letters.as_ref() else {
+            return;
+        };
+        if limits.keep_everything() {
+            return;
+        }
+        let mut all = Removed::default();
+        loop {
+            let now = self.monitor.inner.clock.now();
+            match within(WRITE_LIMIT, retain(&**letters, now, &limits, PRUNE_STEP)).await {
+                Ok(removed) => {
+                    all.by_age += removed.by_age;
+                    all.by_count += removed.by_count;
+                    if !removed.more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    warn!(self.log, "old dead letters cannot be deleted yet"; "error" => %error);
+                    break;
+                }
+            }
+        }
+        all.report(&self.log);
     }
 
     /// Deletes snapshots that are old enough, a bounded step at a time.
