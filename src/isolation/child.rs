@@ -222,7 +222,7 @@ async fn attend(link: &mut Link, host: &mut Host, order: &[u8]) -> Option<Report
     mouth.open();
     let teller = Arc::clone(&mouth);
     hosted.listen(Arc::new(move |progress| {
-        teller.mention(Tag::Progress, progress)
+        teller.mention(Tag::Progress, progress);
     }));
     let mut run = std::pin::pin!(host.run(&hosted));
     loop {

@@ -1,4 +1,4 @@
-//! The monitor as a service: looks once a second, keeps the verdict, and writes a snapshot each minute.
+//! The monitor as a service: looks every second and a half, keeps the verdict, and writes a snapshot each minute.
 //!
 //! Two loops on one thread of its own: one looks and judges, and never waits for the store; the other probes the store,
 //! writes what waits for it, and prunes. Everybody else reads the last verdict through [`Monitor`].
@@ -25,8 +25,8 @@ use super::facts::{Seen, Sources};
 use super::minutes::{Gap, GapCause, Minutes};
 use super::rates::Rates;
 
-/// How often the monitor looks.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the monitor looks: a worker that was killed is silent after three seconds, and missed before five.
+const LOOK: Duration = Duration::from_millis(1_500);
 
 /// How long the broker has to answer a look.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -234,7 +234,7 @@ impl Watch {
         tokio::join!(self.look(), self.keep());
     }
 
-    /// Looks and judges, once a second.
+    /// Looks and judges, again and again.
     async fn look(&self) {
         let options = &self.setup.options;
         let sources = Sources {

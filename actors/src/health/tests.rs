@@ -1,3 +1,5 @@
+//! Each fact has its reason, and reasons do not flap.
+
 use std::time::Duration;
 
 use super::*;
