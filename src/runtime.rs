@@ -5,6 +5,7 @@
 
 mod leaving;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use celeriac_actors::ports::{Broker, ChildStatus, DeadLetters, Isolation, Spool,
 use celeriac_actors::producer::{Producer, ProducerOptions};
 use celeriac_actors::registry::Registry;
 use celeriac_actors::route::Route;
+use celeriac_actors::supervisor::Observer as TreeObserver;
 use celeriac_actors::time::{Clock, Timestamp};
 use celeriac_actors::tree::{Tree, TreeOptions, TreeParts};
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,10 @@ pub struct RuntimeOptions {
     pub spool: Option<Arc<dyn Spool>>,
     /// Who is told what happens to tasks.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Who is told what happens to the children of the tree.
+    pub tree_observer: Option<TreeObserver>,
+    /// Where this process serves the HTTP API, for its record; default nowhere.
+    pub http: Option<SocketAddr>,
     /// How attempts are isolated, in a program that offers it (see [`isolation::enter`]).
     pub isolation: IsolationOptions,
 }
@@ -118,6 +124,8 @@ impl RuntimeOptions {
             clock: Arc::new(SystemClock),
             spool: None,
             observer: None,
+            tree_observer: None,
+            http: None,
             isolation: IsolationOptions::default(),
         }
     }
@@ -221,6 +229,9 @@ pub struct WorkerDetail {
     /// How its retry budgets stand.
     #[serde(default)]
     pub retry_budgets: Vec<BudgetStatus>,
+    /// Where it serves the HTTP API.
+    #[serde(default)]
+    pub http: Option<SocketAddr>,
 }
 
 /// A running runtime. Dropping it stops the tree without a grace period.
@@ -287,7 +298,7 @@ impl Runtime {
                 log: worker.log.clone(),
                 clock: Arc::clone(&options.clock),
                 seed: u64::from(u32::from_be_bytes(random_bytes())),
-                observer: None,
+                observer: options.tree_observer.clone(),
             },
             worker,
         };
@@ -554,6 +565,7 @@ fn describe(
         alive: true,
     };
     let (tree, quiet) = (Arc::downgrade(tree), Arc::clone(quiet));
+    let http = options.http;
     Arc::new(move || {
         let tree = tree.upgrade()?;
         let tree = tree.get()?;
@@ -573,6 +585,7 @@ fn describe(
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
             retry_budgets: tree.retry_budgets(),
+            http,
         };
         let detail = serde_json::to_string(&detail).unwrap_or_default();
         Some(WorkerRecord {
