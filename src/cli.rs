@@ -9,7 +9,7 @@ mod completions;
 mod config;
 mod dead;
 mod demo;
-mod demo_tasks;
+pub(crate) mod demo_tasks;
 mod doctor;
 mod enqueue;
 mod exit;
@@ -18,20 +18,14 @@ mod migrate;
 mod output;
 mod policies;
 mod queues;
-mod results;
 mod rights;
 mod run;
-mod search;
 mod session;
 mod spool;
 mod status;
 mod task;
 mod tasks;
-mod text;
 mod tree;
-mod values;
-mod when;
-mod workers;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,6 +33,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::admin::{search, text, values, when, workers};
 use crate::app::App;
 use crate::isolation::Newborn;
 

@@ -361,6 +361,12 @@ impl Runtime {
         self.tree.breakers()
     }
 
+    /// Returns how long the broker has been away, and what it said.
+    #[must_use]
+    pub fn broker_outage(&self) -> Option<(Duration, String)> {
+        self.tree.broker_outage()
+    }
+
     /// Returns whether every child of the tree serves.
     #[must_use]
     pub fn is_ready(&self) -> bool {

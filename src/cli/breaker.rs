@@ -12,14 +12,14 @@ use celeriac_actors::ports::Broker;
 use celeriac_actors::time::Clock as _;
 use clap::Subcommand;
 
-use self::overview::{Breaker, Overview};
 use super::Global;
 use super::exit::{Exit, Failure};
 use super::output;
-use super::session::{Away, Session, operator};
+use super::session::{Session, operator};
+use crate::admin::breakers::{Breaker, Overview};
+use crate::admin::fault::Fault;
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::store::AuditEntry;
 use crate::suggest::did_you_mean;
 
 pub(super) mod overview;
@@ -95,7 +95,7 @@ async fn show(
 ) -> Result<Exit, Failure> {
     let overview = look(&broker).await?;
     let Some(breaker) = overview.find(name) else {
-        return Err(unknown(&overview, name));
+        return Err(Failure::from(overview.unknown(name)));
     };
     if session.json {
         output::json(&breaker.document());
@@ -103,16 +103,6 @@ async fn show(
         output::line(&breaker.draw(SystemClock.now()));
     }
     Ok(Exit::Ok)
-}
-
-fn unknown(overview: &Overview, name: &BreakerName) -> Failure {
-    let known = overview.breakers.iter().map(|it| it.record.name.as_str());
-    let hint = did_you_mean(name.as_str(), known.clone());
-    let hint = hint.unwrap_or_else(|| match known.collect::<Vec<_>>() {
-        known if known.is_empty() => "no worker uses one, and none is open".to_owned(),
-        known => format!("there are {}", known.join(", ")),
-    });
-    Failure::usage(format!("there is no breaker `{name}`; {hint}"))
 }
 
 /// Changes a breaker by hand, writes the audit, and says what holds now.
@@ -154,16 +144,7 @@ async fn change(
 
 /// Writes into the audit what was done.
 async fn audit(session: &Session, action: &str, record: &BreakerRecord) -> Result<(), Failure> {
-    let entry = AuditEntry {
-        at: record.since,
-        actor: record.by.clone(),
-        action: action.to_owned(),
-        target: record.name.to_string(),
-        detail: match record.until {
-            Some(until) => format!("until {until}"),
-            None => record.state.as_str().to_owned(),
-        },
-    };
+    let entry = crate::admin::breakers::audited(action, record);
     let store = session.store();
     let written = async {
         let store = store?;
@@ -175,20 +156,8 @@ async fn audit(session: &Session, action: &str, record: &BreakerRecord) -> Resul
     })
 }
 
-impl Away for BoardError {
-    fn is_away(&self) -> bool {
-        match self {
-            Self::Broker(error) => error.is_outage(),
-            _ => matches!(self, Self::Contended),
-        }
-    }
-}
-
 impl From<BoardError> for Failure {
     fn from(error: BoardError) -> Self {
-        match error {
-            BoardError::Broker(error) => error.into(),
-            error => Self::unavailable(error),
-        }
+        Fault::from(error).into()
     }
 }

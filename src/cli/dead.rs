@@ -13,7 +13,6 @@ mod revive;
 mod show;
 mod stats;
 mod tally;
-mod view;
 
 use clap::Subcommand;
 

@@ -10,31 +10,38 @@ use std::time::Duration;
 
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::WorkerId;
-use celeriac_actors::ports::{Broker, Spool, StoreError};
+use celeriac_actors::ports::{Broker, Spool};
 use celeriac_actors::producer::ProducerOptions;
 use celeriac_actors::time::Clock as _;
 
 use super::exit::{Exit, Failure};
-use super::results::Keeper;
 use super::rights::{advice, is_there};
 use super::{Global, output};
+use crate::admin::keeper::Keeper;
+use crate::admin::patience::Patience;
 use crate::app::App;
 use crate::client::Client;
 use crate::clock::SystemClock;
-use crate::config::{self, BrokerTarget, Config, Flags, Note, Sources, StoreTarget, Synchronous};
+use crate::config::{
+    self, BrokerTarget, Config, Effective, Flags, Note, Sources, StoreTarget, Synchronous,
+};
 use crate::late::LateBroker;
 use crate::spool::{self, SpoolOptions, SqliteSpool};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 use crate::store::{Store, StoreOptions, StoreUrl};
 
 /// How long a one-shot command waits for a broker or store that is away.
-const ONE_SHOT: Duration = Duration::from_secs(10);
+const ONE_SHOT: Duration = Patience::ONE_SHOT.span();
+
+pub(crate) use crate::admin::patience::Away;
 
 /// What a command works with.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) notes: Vec<Note>,
+    /// The configuration as it is shown: secrets are hidden.
+    pub(crate) effective: Effective,
     pub(crate) json: bool,
     /// Where adapters log; nowhere until the command starts its logs.
     pub(crate) log: slog::Logger,
@@ -50,14 +57,17 @@ impl Session {
         set: &[(&str, Option<String>)],
     ) -> Result<Self, Failure> {
         let loaded = config::load(&sources(global, app, set));
-        let notes = loaded.notes.clone();
+        let (notes, effective) = (loaded.notes.clone(), loaded.effective.clone());
         if loaded.report.errors() == 0 && loaded.report.warnings() > 0 {
             output::complain(loaded.report.to_string().trim_end());
         }
         let config = loaded
             .into_result()
             .map_err(|report| Failure::new(Exit::Usage, report))?;
-        Ok(Self::new(config, notes, global.json))
+        Ok(Self {
+            effective,
+            ..Self::new(config, notes, global.json)
+        })
     }
 
     /// Makes a session of a configuration.
@@ -65,6 +75,7 @@ impl Session {
         Self {
             config,
             notes,
+            effective: Effective { keys: Vec::new() },
             json,
             log: slog::Logger::root(slog::Discard, slog::o!()),
             complains: true,
@@ -229,37 +240,12 @@ impl Session {
     }
 
     /// Runs a step of a one-shot command, again while the broker or store is away, for at most ten seconds.
-    pub(crate) async fn insist<T, E, R>(mut step: impl FnMut() -> R) -> Result<T, E>
+    pub(crate) async fn insist<T, E, R>(step: impl FnMut() -> R) -> Result<T, E>
     where
         R: Future<Output = Result<T, E>>,
         E: Away,
     {
-        let deadline = tokio::time::Instant::now() + ONE_SHOT;
-        loop {
-            match step().await {
-                Err(error) if error.is_away() && tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
-/// An error that may go away by itself.
-pub(crate) trait Away {
-    fn is_away(&self) -> bool;
-}
-
-impl Away for celeriac_actors::ports::BrokerError {
-    fn is_away(&self) -> bool {
-        self.is_outage()
-    }
-}
-
-impl Away for StoreError {
-    fn is_away(&self) -> bool {
-        self.is_outage()
+        Patience::ONE_SHOT.insist(step).await
     }
 }
 

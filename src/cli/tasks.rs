@@ -5,18 +5,19 @@ use std::ops::ControlFlow;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::{BrokerError, QueueStatus, StoredTask};
-use celeriac_actors::route;
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
-use super::search::{Search, open, stored};
+use super::search::{Search, stored};
 use super::session::Session;
 use super::text::{brief, when};
 use super::{Global, output};
+use crate::admin::enqueue::known_queue;
+use crate::admin::patience::Patience;
+use crate::admin::tasks::Row;
 use crate::app::App;
 use crate::clock::SystemClock;
 
@@ -108,7 +109,7 @@ impl Listing {
             .map(|(queue, state)| stored(queue, *state))
             .sum();
         let mut rows = Vec::new();
-        let mut search = Search::new(broker);
+        let mut search = Search::new(broker, Patience::ONE_SHOT);
         for (at, (queue, state)) in places.iter().enumerate() {
             let mut visit = |queue: &QueueName, task: StoredTask| {
                 let row = Row::of(queue, task, &limits);
@@ -148,77 +149,7 @@ impl Listing {
     }
 }
 
-/// One stored task.
-struct Row {
-    queue: QueueName,
-    state: TaskState,
-    due: Option<Timestamp>,
-    worker: Option<String>,
-    /// What it says of itself, or why it says nothing.
-    job: Result<Told, String>,
-    bytes: usize,
-}
-
-struct Told {
-    header: celeriac_actors::header::Header,
-    task: String,
-    revival: u32,
-    last_failure: Option<String>,
-}
-
 impl Row {
-    fn of(queue: &QueueName, task: StoredTask, limits: &FrameLimits) -> Self {
-        let bytes = task.frame.len();
-        let told = open(task.frame, limits).map(|job| Told {
-            header: job.header,
-            task: job.envelope.task.to_string(),
-            revival: job.envelope.revival,
-            last_failure: job.envelope.history.last().map(|last| last.message.clone()),
-        });
-        Self {
-            queue: queue.clone(),
-            state: task.state,
-            due: task.due,
-            worker: task.holder.map(|(worker, _)| worker.to_string()),
-            job: told,
-            bytes,
-        }
-    }
-
-    fn is_of(&self, pattern: Option<&str>) -> bool {
-        match (pattern, &self.job) {
-            (None, _) => true,
-            (Some(pattern), Ok(told)) => route::matches(pattern, &told.task),
-            (Some(_), Err(_)) => false,
-        }
-    }
-
-    fn document(&self) -> Value {
-        let mut document = json!({
-            "queue": self.queue,
-            "state": self.state,
-            "due": self.due.map(|due| due.to_string()),
-            "worker": self.worker,
-            "bytes": self.bytes,
-        });
-        match &self.job {
-            Ok(told) => {
-                let header = &told.header;
-                document["id"] = json!(header.id);
-                document["task"] = json!(told.task);
-                document["priority"] = json!(header.priority);
-                document["attempts"] = header.attempts.into();
-                document["deliveries"] = header.deliveries.into();
-                document["revival"] = told.revival.into();
-                document["enqueued_at"] = header.enqueued_at.to_string().into();
-                document["expires_at"] = json!(header.expires_at.map(|at| at.to_string()));
-                document["last_failure"] = json!(told.last_failure);
-            }
-            Err(reason) => document["garbage"] = json!(reason),
-        }
-        document
-    }
-
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let mut notes = Vec::new();
         notes.extend(self.due.map(|due| format!("due {}", when(due, now))));

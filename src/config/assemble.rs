@@ -10,9 +10,9 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::route::{self, Route};
 
 use super::checked::{
-    Color, Config, EmbeddedConfig, Environment, HttpConfig, IsolationConfig, LogConfig, LogFormat, QueueConfig,
-    Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
-    TokenSource,
+    Color, Config, EmbeddedConfig, Environment, HttpConfig, IsolationConfig, LogConfig, LogFormat,
+    QueueConfig, Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous,
+    TaskOverride, TokenSource,
 };
 use super::mistake::Origin;
 use super::secret::Secret;
@@ -213,7 +213,10 @@ fn http(settings: &Settings) -> Option<HttpConfig> {
         is_asked_for: !matches!(addr.origin, Origin::Default { .. }),
         read_token: token("http.read_token", "http.read_token_file"),
         admin_token: token("http.admin_token", "http.admin_token_file"),
-        hosts: match settings.get("http.hosts", None).map(|setting| &setting.value) {
+        hosts: match settings
+            .get("http.hosts", None)
+            .map(|setting| &setting.value)
+        {
             Some(Value::Hosts(names)) => names.clone(),
             _ => Vec::new(),
         },

@@ -76,7 +76,12 @@ pub(super) fn hosts(raw: &Raw) -> Result<Vec<String>, Vec<Fault>> {
     let faults: Vec<Fault> = typed
         .iter()
         .filter(|name| !is_name(name))
-        .map(|name| Fault::new(format!("found the host {:?}", name.escape_debug().to_string())))
+        .map(|name| {
+            Fault::new(format!(
+                "found the host {:?}",
+                name.escape_debug().to_string()
+            ))
+        })
         .collect();
     if !faults.is_empty() {
         return Err(faults);

@@ -58,7 +58,12 @@ mod tests {
         let token = Secret::new("0123456789abcdef").unwrap();
         assert_eq!(format!("{token} {token:?}"), "*** ***");
         assert_eq!(token.expose(), "0123456789abcdef");
-        for text in ["", "hunter2hunter2", "two words and then some", "schlüsselwort-lang"] {
+        for text in [
+            "",
+            "hunter2hunter2",
+            "two words and then some",
+            "schlüsselwort-lang",
+        ] {
             let fault = Secret::new(text).unwrap_err();
             assert!(text.is_empty() || !fault.contains(text), "{fault}");
         }

@@ -7,9 +7,9 @@ use celeriac_actors::time::Timestamp;
 use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted, plain, size};
 use super::super::text;
-use super::choice::Wanted;
 use super::desk::Desk;
-use super::view::{Full, HEX_HEAD, args};
+use crate::admin::dead::Wanted;
+use crate::admin::letter::{Full, HEX_HEAD, args};
 
 pub(super) async fn run(desk: &Desk, wanted: Wanted) -> Result<Exit, Failure> {
     let letter = desk.find(wanted, false).await?;

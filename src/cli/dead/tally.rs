@@ -26,8 +26,16 @@ impl Tally {
         }
     }
 
+    /// Notes what became of a letter.
+    pub(super) fn note(&mut self, id: BurialId, became: Result<Option<&str>, &str>) {
+        match became {
+            Ok(where_to) => self.done(id, where_to),
+            Err(why) => self.failed(id, why),
+        }
+    }
+
     /// Notes a letter to which it was done; `where_to` is where its task is now.
-    pub(super) fn done(&mut self, id: BurialId, where_to: Option<&str>) {
+    fn done(&mut self, id: BurialId, where_to: Option<&str>) {
         self.done += 1;
         if self.json {
             output::json(
@@ -40,7 +48,7 @@ impl Tally {
     }
 
     /// Notes a letter to which it could not be done; the others go on.
-    pub(super) fn failed(&mut self, id: BurialId, why: &str) {
+    fn failed(&mut self, id: BurialId, why: &str) {
         self.failed += 1;
         if self.json {
             output::json(&json!({ "id": id.to_string(), "outcome": "failed", "error": why }));

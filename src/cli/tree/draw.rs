@@ -304,6 +304,7 @@ pub(super) mod tests {
             broker_away: Some((5_000, "no route".to_owned())),
             store_away: None,
             retry_budgets: Vec::new(),
+            http: None,
         }
     }
 

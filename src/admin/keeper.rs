@@ -3,7 +3,7 @@
 
 use celeriac_actors::ports::{Broker, BrokerError};
 
-use super::exit::Failure;
+use super::fault::Fault;
 use crate::config::{BrokerTarget, Config, SecretUrl};
 
 /// Who keeps the results: the broker, or a server of their own.
@@ -27,10 +27,10 @@ impl Keeper {
 
     /// Returns why results cannot be read, in terms of whom an operator has to look after: when the broker itself
     /// answers, it is the other server.
-    pub(crate) async fn blame(&self, broker: &dyn Broker, error: BrokerError) -> Failure {
+    pub(crate) async fn blame(&self, broker: &dyn Broker, error: BrokerError) -> Fault {
         match self.server() {
             Some(server) if error.is_outage() && broker.queues().await.is_ok() => {
-                Failure::unavailable(anyhow::anyhow!(
+                Fault::Away(format!(
                     "{server}, which keeps the results (`results.url`), cannot be read: {}; tasks run all the same, and \
                      their results wait at the broker until it is back",
                     reason(&error)

@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// How many bytes of an undecodable task are shown.
-pub(super) const HEX_HEAD: usize = 256;
+pub(crate) const HEX_HEAD: usize = 256;
 
 /// One line of a list.
 #[derive(Debug, Serialize)]
-pub(super) struct Brief<'a> {
+pub(crate) struct Brief<'a> {
     id: String,
     task_id: TaskId,
     buried_at: String,
@@ -33,7 +33,7 @@ pub(super) struct Brief<'a> {
 }
 
 impl<'a> Brief<'a> {
-    pub(super) fn of(letter: &'a DeadLetter) -> Self {
+    pub(crate) fn of(letter: &'a DeadLetter) -> Self {
         let BurialId { task: task_id, .. } = letter.id;
         Self {
             id: letter.id.to_string(),
@@ -56,7 +56,7 @@ impl<'a> Brief<'a> {
 
 /// Everything that is known of one.
 #[derive(Debug, Serialize)]
-pub(super) struct Full<'a> {
+pub(crate) struct Full<'a> {
     #[serde(flatten)]
     brief: Brief<'a>,
     note: &'a str,
@@ -83,7 +83,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Full<'a> {
-    pub(super) fn of(letter: &'a DeadLetter) -> Self {
+    pub(crate) fn of(letter: &'a DeadLetter) -> Self {
         Self {
             brief: Brief::of(letter),
             note: &letter.note,
@@ -112,7 +112,7 @@ impl<'a> Attempt<'a> {
 }
 
 /// Returns the one line that says most: what was wrong with its bytes or limits, or what its last attempt said.
-pub(super) fn message(letter: &DeadLetter) -> &str {
+pub(crate) fn message(letter: &DeadLetter) -> &str {
     let last = letter.failures.last().map(|failure| &failure.message[..]);
     match last {
         Some(message) if letter.note.is_empty() => message,
@@ -121,7 +121,7 @@ pub(super) fn message(letter: &DeadLetter) -> &str {
 }
 
 /// Returns the arguments, where they decode.
-pub(super) fn args(letter: &DeadLetter) -> Option<Value> {
+pub(crate) fn args(letter: &DeadLetter) -> Option<Value> {
     let text = letter.args.as_deref()?;
     // What the store holds is JSON; a hand that changed it is shown as what it wrote.
     Some(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())))

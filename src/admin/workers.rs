@@ -9,16 +9,15 @@ use celeriac_actors::progress::Progress;
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::output::plain;
-use super::text::{span, when};
+use super::text::{plain, span, when};
 use crate::runtime::WorkerDetail;
 
 /// One worker.
 #[derive(Clone, Debug)]
-pub(super) struct Worker {
-    pub(super) record: WorkerRecord,
+pub(crate) struct Worker {
+    pub(crate) record: WorkerRecord,
     /// What it told of itself; `None` where that cannot be read here, as from another version.
-    pub(super) detail: Option<WorkerDetail>,
+    pub(crate) detail: Option<WorkerDetail>,
 }
 
 impl Worker {
@@ -28,7 +27,7 @@ impl Worker {
     }
 
     /// Returns the word for how it is.
-    pub(super) fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         match (self.record.alive, self.record.quiet) {
             (false, _) => "silent",
             (true, true) => "quiet",
@@ -37,18 +36,18 @@ impl Worker {
     }
 
     /// Returns since when nothing was heard of it, when it counts as dead.
-    pub(super) fn silent_since(&self) -> Option<Timestamp> {
+    pub(crate) fn silent_since(&self) -> Option<Timestamp> {
         (!self.record.alive).then_some(self.record.seen_at)
     }
 
     /// Returns how long it has been up, or was until its last word.
-    pub(super) fn up(&self, now: Timestamp) -> Duration {
+    pub(crate) fn up(&self, now: Timestamp) -> Duration {
         let until = self.silent_since().unwrap_or(now);
         until.since(self.record.started_at)
     }
 
     /// Returns how many attempts run, by its last word; of one that is silent nobody knows of any.
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         if !self.record.alive {
             return 0;
         }
@@ -57,7 +56,7 @@ impl Worker {
     }
 
     /// Returns what it cannot reach, as lines for people; what one that is silent could not is over.
-    pub(super) fn outages(&self) -> Vec<String> {
+    pub(crate) fn outages(&self) -> Vec<String> {
         let Some(detail) = self.detail.as_ref().filter(|_| self.record.alive) else {
             return Vec::new();
         };
@@ -78,7 +77,7 @@ impl Worker {
     }
 
     /// Returns what has become of it and of its tasks, when nothing is heard of it. `all` are the workers there are.
-    pub(super) fn obituary(&self, all: &[Self], now: Timestamp) -> Option<String> {
+    pub(crate) fn obituary(&self, all: &[Self], now: Timestamp) -> Option<String> {
         let seen = when(self.silent_since()?, now);
         let takes = |other: &Self| {
             let is_shared = |queue| self.record.queues.contains(queue);
@@ -95,7 +94,7 @@ impl Worker {
     }
 
     /// Returns the retry budgets that are spent, as lines for people; those of one that is silent delay nothing.
-    pub(super) fn spent_budgets(&self) -> Vec<String> {
+    pub(crate) fn spent_budgets(&self) -> Vec<String> {
         let detail = self.detail.as_ref().filter(|_| self.record.alive);
         let budgets = detail.into_iter().flat_map(|d| &d.retry_budgets);
         let spent = budgets.filter(|budget| budget.left < 0);
@@ -114,7 +113,7 @@ impl Worker {
     }
 
     /// Returns it as a document.
-    pub(super) fn document(&self, now: Timestamp) -> Value {
+    pub(crate) fn document(&self, now: Timestamp) -> Value {
         let record = &self.record;
         // What one that is silent said last is not what is.
         let detail = self.detail.as_ref().filter(|_| record.alive);
@@ -143,12 +142,13 @@ impl Worker {
             "retry_budgets": detail.map(|d| &d.retry_budgets),
             "children": detail.map(|d| &d.children),
             "stuck_threads": detail.map(|d| d.stuck_threads),
+            "http": detail.and_then(|d| d.http),
         })
     }
 }
 
 /// Returns the last word about how far a task has come, where an attempt of it runs.
-pub(super) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> {
+pub(crate) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> {
     let alive = workers.iter().filter(|worker| worker.record.alive);
     let lanes = alive
         .flat_map(|worker| &worker.detail)
@@ -161,7 +161,7 @@ pub(super) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> 
 }
 
 /// Reads the workers, those alive first, then by name.
-pub(super) async fn read(broker: &dyn Broker) -> Result<Vec<Worker>, BrokerError> {
+pub(crate) async fn read(broker: &dyn Broker) -> Result<Vec<Worker>, BrokerError> {
     let records = broker.workers().await?;
     let mut workers: Vec<Worker> = records.into_iter().map(Worker::new).collect();
     workers.sort_by(|a, b| {

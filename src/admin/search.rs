@@ -12,7 +12,7 @@ use celeriac_actors::ports::{Broker, BrokerError, QueueStatus, ScanRequest, Stor
 use celeriac_actors::state::TaskState;
 use tokio::time::Instant;
 
-use super::session::Session;
+use super::patience::Patience;
 
 /// How long a search may take.
 const TIME: Duration = Duration::from_millis(200);
@@ -20,20 +20,22 @@ const TIME: Duration = Duration::from_millis(200);
 const ENTRIES: u64 = 100_000;
 
 /// One search over any number of queues and states.
-pub(super) struct Search<'a> {
+pub(crate) struct Search<'a> {
     broker: &'a dyn Broker,
+    patience: Patience,
     /// How long it has taken; what is done between its parts does not count.
     spent: Duration,
     /// How many tasks it has looked at.
-    pub(super) looked: u64,
+    pub(crate) looked: u64,
     /// Whether it saw everything it was asked to.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(broker: &'a dyn Broker) -> Self {
+    pub(crate) fn new(broker: &'a dyn Broker, patience: Patience) -> Self {
         Self {
             broker,
+            patience,
             spent: Duration::ZERO,
             looked: 0,
             is_complete: true,
@@ -45,7 +47,7 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// [`BrokerError`] when the broker is away for longer than a one-shot command waits.
-    pub(super) async fn through(
+    pub(crate) async fn through(
         &mut self,
         (queue, state): (&QueueName, TaskState),
         visit: &mut (dyn FnMut(&QueueName, StoredTask) -> ControlFlow<()> + Send),
@@ -63,7 +65,7 @@ impl<'a> Search<'a> {
                 limit: MAX_BATCH,
             };
             let began = Instant::now();
-            let page = Session::insist(|| self.broker.scan(&request)).await?;
+            let page = self.patience.insist(|| self.broker.scan(&request)).await?;
             let mut tasks = page.tasks.into_iter();
             for task in tasks.by_ref() {
                 self.looked += 1;
@@ -86,7 +88,7 @@ impl<'a> Search<'a> {
 }
 
 /// Returns how many tasks of a queue are in a state.
-pub(super) fn stored(queue: &QueueStatus, state: TaskState) -> u64 {
+pub(crate) fn stored(queue: &QueueStatus, state: TaskState) -> u64 {
     match state {
         TaskState::Ready => queue.ready,
         TaskState::Active => queue.active,
@@ -100,7 +102,7 @@ pub(super) fn stored(queue: &QueueStatus, state: TaskState) -> u64 {
 ///
 /// # Errors
 /// Why they are no task, for people.
-pub(super) fn open(frame: Vec<u8>, limits: &FrameLimits) -> Result<Job, String> {
+pub(crate) fn open(frame: Vec<u8>, limits: &FrameLimits) -> Result<Job, String> {
     let header = Header::read(&frame).map_err(|error| error.to_string())?;
     Job::open(header, frame, limits).map_err(|(_, error)| error.to_string())
 }

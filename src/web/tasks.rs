@@ -1,0 +1,369 @@
+//! Tasks: those that are stored, one of them, adding and revoking them.
+
+use actix_web::HttpResponse;
+use celeriac_actors::ids::{QueueName, TaskId, TaskName};
+use celeriac_actors::ports::{Cursor, ScanRequest};
+use celeriac_actors::producer::EnqueueError;
+use celeriac_actors::revocation::{Revocation, Selector};
+use celeriac_actors::state::TaskState;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::asked::{Answer, Asked, json, serve};
+use super::cursor;
+use super::params::{AFTER, Kind, LIMIT, Param};
+use super::problem::Problem;
+use super::routes::{Body, Endpoint, changes, shows};
+use crate::admin::enqueue::order::{Desk, Order};
+use crate::admin::patience::Patience;
+use crate::admin::queues;
+use crate::admin::revoke::{Place, Revoking};
+use crate::admin::task::{Hunt, read_id};
+use crate::admin::task_view;
+use crate::admin::tasks::Row;
+
+/// The most bytes of a small body.
+pub(super) const SMALL: usize = 64 << 10;
+/// The most bytes of a task to enqueue.
+const TASK: usize = 4 << 20;
+/// How many stored tasks a page looks at.
+const LOOKED: u64 = 2_000;
+
+const QUEUE: Param = Param {
+    name: "queue",
+    kind: Kind::Text,
+    doc: "Only this queue.",
+};
+
+pub(super) const ROUTES: &[Endpoint] = &[
+    shows(
+        "/api/v1/tasks",
+        "The stored tasks in one state, queue by queue, in the order in which they would run. A page may be short or empty \
+         and still name a next one, for it looks at a bounded number of tasks.",
+        &[
+            Param {
+                name: "state",
+                kind: Kind::Word(&["active", "ready", "scheduled", "retrying"]),
+                doc: "The state; `active` when left out.",
+            },
+            QUEUE,
+            Param {
+                name: "task",
+                kind: Kind::Text,
+                doc: "Only this kind; `*` and `?` stand for any text and any character.",
+            },
+            LIMIT,
+            AFTER,
+        ],
+        || serve(list),
+    ),
+    Endpoint {
+        params: &[Param {
+            name: "any_task",
+            kind: Kind::Switch,
+            doc: "Take a task that this program does not know, too.",
+        }],
+        ..changes(
+            "/api/v1/tasks",
+            "Add a task to its queue.",
+            Some(Body {
+                max: TASK,
+                schema: order_schema,
+            }),
+            || serve(enqueue),
+        )
+    },
+    shows(
+        "/api/v1/tasks/{id}",
+        "Everything that is known of one task, wherever it is.",
+        &[QUEUE],
+        || serve(show),
+    ),
+    changes(
+        "/api/v1/tasks/{id}/revoke",
+        "Have a task not run, or end.",
+        Some(Body {
+            max: SMALL,
+            schema: one_schema,
+        }),
+        || serve(revoke_one),
+    ),
+    changes(
+        "/api/v1/revocations",
+        "Have all tasks of a kind, or with a header, not run or end, as far as they were enqueued until now.",
+        Some(Body {
+            max: SMALL,
+            schema: rule_schema,
+        }),
+        || serve(revoke_rule),
+    ),
+];
+
+async fn list(asked: Asked) -> Answer {
+    let (work, ground) = (asked.work()?, &asked.shared.ground);
+    let state: TaskState = asked
+        .params
+        .text("state")
+        .unwrap_or("active")
+        .parse()
+        .map_err(|_| Problem::invalid("`state` is none"))?;
+    let mut names: Vec<QueueName> = match asked.params.text("queue") {
+        Some(name) => vec![queues::find(&*work.broker, &ground.config, name).await?],
+        None => work
+            .broker
+            .queues()
+            .await?
+            .into_iter()
+            .map(|it| it.queue)
+            .collect(),
+    };
+    names.sort();
+    let mut place: Option<(QueueName, Option<Cursor>)> =
+        asked.params.text("after").map(cursor::read).transpose()?;
+    let (limit, pattern) = (asked.params.count("limit"), asked.params.text("task"));
+    let (mut rows, mut looked): (Vec<Value>, u64) = (Vec::new(), 0);
+    let mut next = None;
+    if let Some((from, _)) = &place {
+        names.retain(|name| name >= from);
+    }
+    'queues: for (at, queue) in names.iter().enumerate() {
+        let mut after = place
+            .take()
+            .filter(|(from, _)| from == queue)
+            .and_then(|(_, cursor)| cursor);
+        loop {
+            let room = limit - u32::try_from(rows.len()).unwrap_or(limit).min(limit);
+            if room == 0 || looked >= LOOKED {
+                next = Some((queue.clone(), after));
+                break 'queues;
+            }
+            let request = ScanRequest {
+                queue: queue.clone(),
+                state,
+                after: after.take(),
+                limit: room,
+            };
+            let page = work.broker.scan(&request).await?;
+            looked += page.tasks.len() as u64;
+            let found = page
+                .tasks
+                .into_iter()
+                .map(|task| Row::of(queue, task, &ground.limits));
+            rows.extend(
+                found
+                    .filter(|row| row.is_of(pattern))
+                    .map(|row| row.document()),
+            );
+            match page.next {
+                Some(cursor) => after = Some(cursor),
+                None if rows.len() >= limit as usize && at + 1 < names.len() => {
+                    next = Some((names[at + 1].clone(), None));
+                    break 'queues;
+                }
+                None => break,
+            }
+        }
+    }
+    json(&json!({ "tasks": rows, "searched": looked, "next": next.as_ref().map(cursor::write) }))
+}
+
+async fn enqueue(asked: Asked) -> Answer {
+    let (work, ground) = (asked.work()?, &asked.shared.ground);
+    let order = Order::read(asked.text()).map_err(Problem::invalid)?;
+    let client = work.runtime.client();
+    let mut desk = Desk::new(&ground.config, &work.registry, client.producer(), false);
+    desk.strict = !asked.params.switch("any_task") && work.registry.names().next().is_some();
+    let parcel = desk.pack(order).map_err(Problem::invalid)?;
+    let (handle, task) = (parcel.prepared.handle.clone(), parcel.task.clone());
+    asked.recordable().await?;
+    let added = client
+        .producer()
+        .add(vec![parcel.prepared])
+        .await
+        .map_err(|error| refused(&error))?;
+    let detail = format!("{task} to {}", handle.queue);
+    asked
+        .record("task.enqueue", handle.id.to_string(), detail)
+        .await?;
+    Ok(HttpResponse::Created().json(json!({
+        "id": handle.id,
+        "task": task,
+        "queue": handle.queue,
+        "spooled": added.spooled > 0,
+    })))
+}
+
+fn refused(error: &EnqueueError) -> Problem {
+    let (status, kind) = match error {
+        EnqueueError::Unavailable { .. } => (503, "broker-unavailable"),
+        EnqueueError::Refused { .. } => (503, "broker-refuses"),
+        _ => (400, "invalid-request"),
+    };
+    let open = error.may_have_been_accepted();
+    Problem::new(status, kind, error.to_string()).with("may_have_been_accepted", open)
+}
+
+/// Returns how tasks are looked for.
+fn hunt<'a>(asked: &'a Asked, id: TaskId) -> Result<Hunt<'a>, Problem> {
+    let (work, ground) = (asked.work()?, &asked.shared.ground);
+    Ok(Hunt {
+        id,
+        broker: &*work.broker,
+        store: Ok(&*work.store),
+        keeper: ground.keeper.clone(),
+        limits: ground.limits,
+        patience: Patience::NONE,
+    })
+}
+
+async fn show(asked: Asked) -> Answer {
+    let id = read_id(asked.segment("id")).map_err(Problem::invalid)?;
+    let queue = checked(&asked, asked.params.text("queue")).await?;
+    let found = hunt(&asked, id)?.find(queue.as_deref()).await?;
+    if found.is_nothing() {
+        let (looked, total) = (found.looked, found.total);
+        let problem = match found.unread {
+            Some(why) => Problem::new(
+                503,
+                "unavailable",
+                format!("whether it has ended cannot be told: {why}"),
+            ),
+            None => Problem::missing(format!(
+                "task {id} was not found; searched {looked} of {total} tasks"
+            )),
+        };
+        return Err(problem.with("searched", looked).with("of", total));
+    }
+    let mut document = task_view::document(id, &found, &asked.shared.ground.limits);
+    if let Some(why) = &found.unasked {
+        document["dead_letters_unread"] = json!(why);
+    }
+    json(&document)
+}
+
+/// Checks the name of a queue where one is given.
+async fn checked(asked: &Asked, name: Option<&str>) -> Result<Option<String>, Problem> {
+    let Some(name) = name else { return Ok(None) };
+    let broker = &asked.work()?.broker;
+    let queue = queues::find(&**broker, &asked.shared.ground.config, name).await?;
+    Ok(Some(queue.to_string()))
+}
+
+/// How one task is revoked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    queue: Option<String>,
+    #[serde(default)]
+    terminate: bool,
+}
+
+async fn revoke_one(asked: Asked) -> Answer {
+    let id = read_id(asked.segment("id")).map_err(Problem::invalid)?;
+    let One { queue, terminate } = asked.body()?;
+    let queue = checked(&asked, queue.as_deref()).await?;
+    asked.recordable().await?;
+    let revoking = revoking(&asked, Selector::Id(id), (queue.as_deref(), terminate))?;
+    let (found, place, written) = revoking.one().await?;
+    let mut document = revoking.document_of(id, (&found, &place, &written));
+    document["had_ended"] = matches!(place, Place::Ended(_)).into();
+    json(&document)
+}
+
+fn revoking<'a>(
+    asked: &'a Asked,
+    of: Selector,
+    (queue, terminate): (Option<&'a str>, bool),
+) -> Result<Revoking<'a>, Problem> {
+    let id = match &of {
+        Selector::Id(id) => *id,
+        _ => TaskId::from_bytes([0; 16]),
+    };
+    Ok(Revoking {
+        hunt: hunt(asked, id)?,
+        revocation: Revocation { of, terminate },
+        queue,
+        now: asked.now,
+        actor: asked.actor.clone(),
+    })
+}
+
+/// Which tasks are revoked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    task: Option<TaskName>,
+    header: Option<Header>,
+    queue: Option<String>,
+    #[serde(default)]
+    terminate: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    key: String,
+    value: String,
+}
+
+async fn revoke_rule(asked: Asked) -> Answer {
+    let rule: Rule = asked.body()?;
+    let until = asked.now;
+    let of = match (rule.task, rule.header) {
+        (Some(name), None) => Selector::Task { name, until },
+        (None, Some(Header { key, value })) if !key.is_empty() => {
+            Selector::Header { key, value, until }
+        }
+        _ => {
+            return Err(Problem::invalid(
+                "name either a `task` or a `header` with its key and value",
+            ));
+        }
+    };
+    let queue = checked(&asked, rule.queue.as_deref()).await?;
+    asked.recordable().await?;
+    let revoking = revoking(&asked, of.clone(), (queue.as_deref(), rule.terminate))?;
+    let (census, written) = revoking.all(&of).await?;
+    let mut document = revoking.document(&written, (census.looked, census.total));
+    document["rule"] = json!(of.to_string());
+    document["found"] = census.document();
+    json(&document)
+}
+
+fn one_schema() -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": {
+        "queue": { "type": "string" },
+        "terminate": { "type": "boolean", "default": false,
+            "description": "End attempts that run, instead of asking them to stop." },
+    } })
+}
+
+fn rule_schema() -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": {
+        "task": { "type": "string" },
+        "header": { "type": "object", "additionalProperties": false, "required": ["key", "value"],
+            "properties": { "key": { "type": "string" }, "value": { "type": "string" } } },
+        "queue": { "type": "string" },
+        "terminate": { "type": "boolean", "default": false },
+    } })
+}
+
+fn order_schema() -> Value {
+    let text = |doc: &str| json!({ "type": "string", "description": doc });
+    json!({ "type": "object", "additionalProperties": false, "required": ["task"], "properties": {
+        "task": text("The kind of task, such as `billing.charge`."),
+        "args": { "description": "Its arguments, any JSON." },
+        "queue": text("The queue; by default the routes choose, then the task's kind."),
+        "id": text("A UUID; made when left out."),
+        "countdown": text("Run it after this long, such as `5m`."),
+        "eta": text("Run it at this instant, in RFC 3339."),
+        "priority": { "type": "integer", "minimum": 0, "maximum": 9, "default": 5 },
+        "expires": text("Do not start it later than this, a span or an instant."),
+        "retry_until": text("Begin no further attempt later than this, a span or an instant."),
+        "soft_limit": text("Ask an attempt to stop after this long."),
+        "hard_limit": text("End an attempt after this long."),
+        "max_attempts": { "type": "integer", "minimum": 1 },
+        "mode": { "type": "string", "enum": ["inline", "blocking", "isolated"] },
+        "headers": { "type": "object", "additionalProperties": { "type": "string" } },
+    } })
+}
