@@ -195,12 +195,11 @@ async fn one(asked: Asked, change: Change) -> Answer {
 async fn many(asked: Asked, change: Change) -> Answer {
     let choice: Choice = asked.body()?;
     let mut filter = choice.filter(&asked)?;
-    let fits = match (change, filter.status) {
-        (_, None | Some(DeadStatus::New)) => true,
-        (Change::Revive, Some(DeadStatus::Reviving)) => true,
-        _ => false,
+    let is_open = match filter.status {
+        None | Some(DeadStatus::New) => true,
+        Some(status) => change == Change::Revive && status == DeadStatus::Reviving,
     };
-    if !fits {
+    if !is_open {
         return Err(Problem::invalid(
             "letters in this `status` are decided already; leave it out",
         ));

@@ -19,6 +19,7 @@ mod params;
 mod probes;
 mod problem;
 mod queues;
+mod revocations;
 mod routes;
 mod scheduled;
 mod server;

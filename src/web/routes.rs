@@ -9,7 +9,8 @@ use super::asked::Answer;
 use super::params::Param;
 use super::problem::Problem;
 use super::{
-    breakers, dead, dead_changes, events, look, openapi, probes, queues, scheduled, tasks,
+    breakers, dead, dead_changes, events, look, openapi, probes, queues, revocations, scheduled,
+    tasks,
 };
 
 /// Who may use a route.
@@ -84,11 +85,12 @@ pub(super) const fn changes(
 }
 
 /// The groups, one for each file. A new group is a new line here.
-static GROUPS: [&[Endpoint]; 10] = [
+static GROUPS: [&[Endpoint]; 11] = [
     probes::ROUTES,
     look::ROUTES,
     queues::ROUTES,
     tasks::ROUTES,
+    revocations::ROUTES,
     scheduled::ROUTES,
     dead::ROUTES,
     dead_changes::ROUTES,

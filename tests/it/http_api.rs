@@ -22,6 +22,24 @@ fn audit(site: &Site) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Reads the ids of all pages, none longer than asked for.
+fn pages(site: &Site, path: &str, limit: usize) -> Vec<String> {
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = site.get(&format!("{path}{after}")).done();
+        let rows = page["tasks"].as_array().unwrap();
+        assert!(rows.len() <= limit);
+        seen.extend(
+            rows.iter()
+                .map(|row| row["id"].as_str().unwrap().to_owned()),
+        );
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return seen,
+        }
+    }
+}
+
 #[test]
 fn tasks_are_added_found_and_revoked() {
     let place = Place::new();
@@ -54,21 +72,7 @@ fn tasks_are_added_found_and_revoked() {
             )
         })
         .collect();
-    let mut seen = Vec::new();
-    let mut path = "/api/v1/tasks?state=ready&limit=3".to_owned();
-    loop {
-        let page = site.get(&path).done();
-        let rows = page["tasks"].as_array().unwrap();
-        assert!(rows.len() <= 3);
-        seen.extend(
-            rows.iter()
-                .map(|row| row["id"].as_str().unwrap().to_owned()),
-        );
-        match page["next"].as_str() {
-            Some(next) => path = format!("/api/v1/tasks?state=ready&limit=3&after={next}"),
-            None => break,
-        }
-    }
+    let seen = pages(&site, "/api/v1/tasks?state=ready&limit=3", 3);
     assert_eq!(seen, ids);
     let shown = site.get(&format!("/api/v1/tasks/{}", ids[0])).done();
     assert_eq!(
@@ -127,21 +131,7 @@ fn what_is_due_next_comes_first_across_queues() {
     due.sort();
     let expected: Vec<String> = due.into_iter().map(|(_, id)| id).collect();
     for limit in [1, 2, 4, 100] {
-        let (mut seen, mut after) = (Vec::new(), String::new());
-        loop {
-            let page = site
-                .get(&format!("/api/v1/scheduled?limit={limit}{after}"))
-                .done();
-            let rows = page["tasks"].as_array().unwrap();
-            seen.extend(
-                rows.iter()
-                    .map(|row| row["id"].as_str().unwrap().to_owned()),
-            );
-            match page["next"].as_str() {
-                Some(next) => after = format!("&after={next}"),
-                None => break,
-            }
-        }
+        let seen = pages(&site, &format!("/api/v1/scheduled?limit={limit}"), limit);
         assert_eq!(seen, expected, "{limit} a page");
     }
 }

@@ -28,6 +28,7 @@ mod golden;
 mod hooks;
 mod http_api;
 mod http_guard;
+mod http_life;
 mod http_support;
 mod isolation;
 mod ledger;

@@ -41,6 +41,17 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("src/store", "anyhow", "errors of the store are types"),
     ("src/sqlite", "anyhow", "errors of the broker are types"),
     ("src/config", "anyhow", "mistakes are data"),
+    ("src/web", "crate::cli", "what both need is in `src/admin`"),
+    (
+        "src/admin",
+        "crate::cli",
+        "what both need is in `src/admin`",
+    ),
+    (
+        "src/admin",
+        "actix_web",
+        "what operators do knows no protocol",
+    ),
     (
         "src",
         "process::exit",
@@ -59,6 +70,8 @@ const EXEMPT: &[(&str, &str)] = &[
     // A child must not run the `main` of its program; the task is there to see what becomes of its process.
     ("src/isolation/entry.rs", "process::exit"),
     ("src/cli/demo_tasks/rough.rs", "process::exit"),
+    // Its tests pack tasks that a program knows.
+    ("src/admin/enqueue/order.rs", "crate::cli"),
 ];
 
 /// Crates that the domain must not name in its manifest.
