@@ -1,7 +1,7 @@
 //! Question: do the steps of the store that people wait for stay fast with many dead letters?
 //!
-//! A page (the first and one from the middle), a rare filter, statistics (all, a range that cuts days) and an insert of a
-//! batch, on SQLite with [`LETTERS`] letters over thirty days. Set it to a million for the figure that counts; filling
+//! A page (the first and one from the middle), a rare filter, statistics and clusters (all, a range that cuts days) and an
+//! insert of a batch, on SQLite with [`LETTERS`] letters over thirty days. Set it to a million for the figure that counts; filling
 //! the store then takes minutes and is not timed.
 
 #![expect(clippy::unwrap_used, reason = "a bench ends by its panic")]
@@ -68,6 +68,7 @@ fn letter(number: u64) -> DeadLetter {
         worker: "web-1:4711:9f3a01c2".to_owned(),
         status: DeadStatus::ALL[if number % 100 == 7 { 3 } else { 0 }],
         revivals: 0,
+        edited: None,
     }
 }
 
@@ -130,6 +131,14 @@ fn steps(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             b.iter(|| black_box(runtime.block_on(store.stats(filter)).unwrap()));
+        });
+    }
+    for (name, filter) in [
+        ("page of 50 clusters", &all),
+        ("page of 50 clusters of a range that cuts days", &cut),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| black_box(runtime.block_on(store.clusters(filter, None, 50)).unwrap()));
         });
     }
     group.throughput(Throughput::Elements(BATCH));

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use celeriac::ids::BurialId;
 use celeriac::ports::{
-    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, StoreError,
+    ClusterCursor, ClusterPage, DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage,
+    DeadStats, StoreError,
 };
 
 /// Writes a line for each dead letter before the store gets it.
@@ -55,8 +56,12 @@ impl DeadLetters for Mirror {
         self.store.show(id).await
     }
 
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError> {
-        self.store.begin_revival(id).await
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError> {
+        self.store.begin_revival(id, edited).await
     }
 
     async fn finish_revival(&self, ids: &[BurialId]) -> Result<u64, StoreError> {
@@ -69,6 +74,19 @@ impl DeadLetters for Mirror {
 
     async fn purge(&self, filter: &DeadFilter, limit: u32) -> Result<u64, StoreError> {
         self.store.purge(filter, limit).await
+    }
+
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError> {
+        self.store.clusters(filter, after, limit).await
+    }
+
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError> {
+        self.store.trim(keep, limit).await
     }
 
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError> {

@@ -44,6 +44,8 @@ pub struct App {
     state: AppState,
     dead_letters: DeadLettersHook,
     services: Services,
+    #[cfg(feature = "daemon")]
+    outboxes: outbox::Gauges,
     hooks: HookList,
     mistakes: Vec<RegisterError>,
 }
@@ -148,6 +150,8 @@ impl App {
             let relayed = database.clone();
             let service = move |setup| outbox::service(relayed, setup);
             self.services.0.push(Box::new(service));
+            #[cfg(feature = "daemon")]
+            self.outboxes.add(database.clone());
         }
         self.state(database)
     }
@@ -291,6 +295,12 @@ impl App {
         for name in names {
             self.registry.adjust(&name, |policy| change(&name, policy));
         }
+    }
+
+    /// Returns what tells how much waits in its outboxes.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn outboxes(&self) -> outbox::Gauges {
+        self.outboxes.clone()
     }
 
     /// Tells whether everything in it can be used together.

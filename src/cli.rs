@@ -13,6 +13,8 @@ pub(crate) mod demo_tasks;
 mod doctor;
 mod enqueue;
 mod exit;
+mod explain;
+mod health;
 mod init;
 mod migrate;
 mod output;
@@ -26,6 +28,7 @@ mod status;
 mod task;
 mod tasks;
 mod tree;
+mod workers;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::admin::{search, text, values, when, workers};
+use crate::admin::{text, values, when};
 use crate::app::App;
 use crate::isolation::Newborn;
 
@@ -96,19 +99,23 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Add tasks to their queues, and wait for their ends when asked to.
     Enqueue(Box<enqueue::EnqueueArgs>),
+    /// Say how the whole is; exit code 0 healthy, 1 degraded, 2 critical, 3 unknown.
+    Health(health::HealthArgs),
+    /// Say why a task does not run, or why a queue stands still.
+    Explain(explain::ExplainArgs),
     /// Write a commented configuration and a project to start from.
     Init(init::InitArgs),
     /// Bring the data of broker and store up to this version.
     Migrate(migrate::MigrateArgs),
-    /// Show what every queue holds and has counted.
-    Queues,
+    /// Show what every queue holds and has counted; pause, resume and purge queues.
+    Queues(queues::QueuesArgs),
     /// Run tasks until told to stop.
     Run(run::RunArgs),
     /// Look after the spool: what waits there, and what the broker rejected.
     #[command(subcommand)]
     Spool(spool::SpoolCommand),
     /// Show broker, queues, workers and what runs.
-    Status,
+    Status(status::StatusArgs),
     /// Look at one task, or revoke tasks.
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -116,6 +123,8 @@ enum Command {
     Tasks(tasks::TasksArgs),
     /// Show the supervision tree of the workers.
     Tree(tree::TreeArgs),
+    /// List the workers, a line each.
+    Workers,
 }
 
 /// Runs the command line of this process, with the tasks that `define` adds.
@@ -201,18 +210,21 @@ fn dispatch(cli: Cli, program: &str, app: App) -> Result<Exit, Failure> {
         Command::Breaker(command) => breaker::run(&command, &global, &app),
         Command::Completions(args) => Ok(completions::run(&args, program, Cli::command())),
         Command::Config(command) => config::run(&command, global, &app),
-        Command::Dead(command) => dead::run(command, &global, &app),
+        Command::Dead(command) => dead::run(command, &global, app),
         Command::Demo(args) => demo::run(&args, &global),
         Command::Doctor(args) => doctor::run(&args, &global, &app),
         Command::Enqueue(args) => enqueue::run(&args, &global, app),
+        Command::Health(args) => health::run(&args, &global, &app),
+        Command::Explain(args) => explain::run(&args, &global, &app),
         Command::Init(args) => init::run(&args, &global),
         Command::Migrate(args) => migrate::run(&args, &global, &app),
-        Command::Queues => queues::run(&global, &app),
+        Command::Queues(args) => queues::run(&args, &global, &app),
         Command::Run(args) => run::run(&args, global, app),
         Command::Spool(command) => spool::run(&command, &global, &app),
-        Command::Status => status::run(&global, &app),
+        Command::Status(args) => status::run(&args, &global, &app),
         Command::Task(command) => task::run(&command, &global, &app),
         Command::Tasks(args) => tasks::run(&args, &global, &app),
         Command::Tree(args) => tree::run(&args, &global, &app),
+        Command::Workers => workers::run(&global, &app),
     }
 }

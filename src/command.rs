@@ -5,6 +5,8 @@
 //! it went. Nothing of a task's arguments reaches its command line but what a placeholder asks for.
 
 mod arguments;
+mod group;
+mod process;
 mod run;
 mod tail;
 

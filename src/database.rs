@@ -161,6 +161,16 @@ impl Tx {
         Ok(handle)
     }
 
+    /// Asks the hooks about everything that is enqueued, while it can still be undone.
+    fn vet(&self, here: &tokio::runtime::Handle) -> Result<(), EnqueueError> {
+        if self.enqueued.is_empty() {
+            return Ok(());
+        }
+        let tasks = self.enqueued.iter().map(|(_, prepared)| prepared.clone());
+        let tasks: Vec<Prepared> = tasks.collect();
+        here.block_on(self.producer.vet(&tasks))
+    }
+
     /// Returns whether the transaction will be rolled back whatever it does: the attempt is past its soft limit or was told
     /// to stop, or nobody waits for the transaction any more. For long ones to look at now and then.
     #[must_use]
@@ -198,6 +208,10 @@ pub trait Transactional {
     /// soft limit, was told to stop, or dropped this future. That is looked at for the last time right before the commit:
     /// a signal that comes later finds it committed. Nothing interrupts a query that runs.
     ///
+    /// Hooks ([`before_enqueue`](celeriac_actors::hooks::Hooks::before_enqueue)) are asked about the tasks that it enqueues
+    /// when `work` has returned: a veto rolls it back. The transaction is open then, so a hook that writes to the same
+    /// SQLite database would wait for it in vain.
+    ///
     /// # Errors
     /// What `work` returned; [`TaskError::soft_limit`]; any other failure as one that is worth another attempt. When the commit
     /// itself fails, it is unknown whether it happened, as with any database. When the sending after the commit fails,
@@ -228,8 +242,9 @@ impl Transactional for AttemptContext {
             enqueued: Vec::new(),
         };
         let inside = database.clone();
+        let here = tokio::runtime::Handle::current();
         let done = self.blocking(move || {
-            let value = run(&inside, &mut tx, work)?;
+            let value = run(&inside, &mut tx, &here, work)?;
             Ok::<_, TaskError>((value, tx.enqueued))
         });
         let (value, enqueued) = done.await??;
@@ -241,7 +256,7 @@ impl Transactional for AttemptContext {
             database.news.notify_one();
         } else {
             let enqueued = enqueued.into_iter().map(|(_, prepared)| prepared);
-            self.producer().add(enqueued.collect()).await?;
+            self.producer().add_vetted(enqueued.collect()).await?;
         }
         Ok(value)
     }
@@ -277,6 +292,7 @@ fn database_of<C: R2D2Connection + 'static>(
 fn run<C, T>(
     database: &Database<C>,
     tx: &mut Tx,
+    here: &tokio::runtime::Handle,
     work: impl FnOnce(&mut C, &mut Tx) -> Result<T, TaskError>,
 ) -> Result<T, TaskError>
 where
@@ -287,6 +303,7 @@ where
     begin(&mut *connection)?;
     let open = Open(&mut *connection);
     let value = work(open.0, tx)?;
+    tx.vet(here)?;
     if let Some(write) = database.write {
         write(open.0, &tx.enqueued)?;
     }

@@ -12,15 +12,24 @@ pub(crate) fn was_told_to_end(status: ExitStatus) -> bool {
     matches!(status.signal(), Some(1 | 2 | 15))
 }
 
-/// Returns the exit status or the signal in words.
+/// Returns the exit status or the signal of a process that nobody here has ended, in words.
 pub(crate) fn describe(status: ExitStatus) -> String {
+    let note = match status.signal() {
+        Some(9) => ", perhaps for want of memory",
+        _ => "",
+    };
+    plain(status) + note
+}
+
+/// Returns the exit status or the signal in words, without a guess at its cause.
+pub(crate) fn plain(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(number)) => {
-            let note = match (number, status.core_dumped()) {
-                (9, _) => ", perhaps for want of memory",
-                (_, true) => ", core dumped",
-                _ => "",
+            let note = if status.core_dumped() {
+                ", core dumped"
+            } else {
+                ""
             };
             format!("signal {number}{}{note}", name_of(number))
         }

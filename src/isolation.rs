@@ -7,6 +7,7 @@
 //!
 //! A program gets there through [`enter`] at the top of its `main`; [`cli::main`](crate::cli::main) does so by itself.
 
+mod adding;
 mod child;
 mod entry;
 mod hatch;
@@ -31,6 +32,7 @@ use crate::runtime::{RuntimeOptions, host_name};
 pub use self::entry::{enter, is_entered};
 pub use self::nursery::Nursery;
 
+pub(crate) use self::nursery::memory;
 #[cfg(feature = "daemon")]
 pub(crate) use self::{entry::Newborn, hatch::own_program};
 

@@ -13,6 +13,7 @@ use celeriac_actors::ports::{
     SharedValue, Wake, WorkerRecord,
 };
 use celeriac_actors::revocation::Revocation;
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -89,7 +90,11 @@ macro_rules! delegate {
                 self.found.get().map_or(unknown, |broker| broker.capabilities())
             }
 
-            fn durability(&self) -> Durability {
+            fn evicts(&self) -> bool {
+        self.found.get().is_some_and(|broker| broker.evicts())
+    }
+
+    fn durability(&self) -> Durability {
                 self.found.get().map_or(Durability::Volatile, |broker| broker.durability())
             }
 
@@ -122,6 +127,7 @@ delegate! {
     fn revoke(queue: &QueueName, revocations: &[Revocation], forget_at: Timestamp) -> u64;
     fn revocations(queue: &QueueName) -> (u64, Vec<Revocation>);
     fn pause(queue: &QueueName, paused: bool) -> ();
+    fn purge(queue: &QueueName, state: TaskState, limit: u32) -> u32;
     fn queues() -> Vec<QueueStatus>;
     fn scan(request: &ScanRequest) -> ScanPage;
     fn beat(record: &WorkerRecord) -> ();

@@ -61,6 +61,8 @@ mod admin;
 #[cfg(feature = "runtime")]
 pub mod app;
 #[cfg(feature = "daemon")]
+mod base64;
+#[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
@@ -78,6 +80,10 @@ mod exits;
 pub mod isolation;
 #[cfg(feature = "client")]
 pub mod late;
+#[cfg(feature = "daemon")]
+mod look;
+#[cfg(feature = "runtime")]
+pub mod monitor;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "runtime")]
@@ -100,9 +106,10 @@ pub use app::App;
 #[cfg(feature = "testkit")]
 pub use celeriac_actors::testkit;
 pub use celeriac_actors::{
-    attempt, backoff, breaker, budget, child, context, events, failure, frame, hooks, ids,
-    intensity, middleware, misfit, mode, permits, policy, ports, producer, redact, reference,
-    registry, revival, revocation, route, state, supervisor, task, time, tree, workshop,
+    attempt, backoff, breaker, budget, child, context, events, explain, failure, fingerprint,
+    frame, health, hooks, ids, intensity, measure, middleware, misfit, mode, permits, policy,
+    ports, producer, redact, reference, registry, retention, revival, revocation, route, state,
+    supervisor, task, time, tree, workshop,
 };
 pub use celeriac_actors::{
     attempt::Attempt,

@@ -17,10 +17,12 @@ use celeriac_actors::budget::BudgetStatus;
 use celeriac_actors::child::{Environment, ExitReason, TreeNode};
 use celeriac_actors::context::{AppState, WorkerContext};
 use celeriac_actors::events::Observer;
+use celeriac_actors::explain::KnownTasks;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::herald::{BEAT, Describe};
 use celeriac_actors::hooks::HookLine;
 use celeriac_actors::ids::{QueueName, WorkerId};
+use celeriac_actors::measure::KindFigures;
 use celeriac_actors::policy::ResultLimits;
 use celeriac_actors::ports::{Broker, ChildStatus, DeadLetters, Isolation, Spool, WorkerRecord};
 use celeriac_actors::producer::{Producer, ProducerOptions};
@@ -32,14 +34,16 @@ use celeriac_actors::tree::{Tree, TreeOptions, TreeParts};
 use serde::{Deserialize, Serialize};
 use slog::{Discard, Logger, o};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::app::{App, AppError, Parts};
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::isolation::{self, IsolationOptions};
+use crate::monitor::{Monitor, MonitorOptions, MonitorSetup, OwnFigures};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 
-use self::leaving::leave;
+use self::leaving::{leave, let_go};
 
 /// Everything a runtime is made of.
 #[derive(Clone)]
@@ -79,6 +83,8 @@ pub struct RuntimeOptions {
     pub http: Option<SocketAddr>,
     /// How attempts are isolated, in a program that offers it (see [`isolation::enter`]).
     pub isolation: IsolationOptions,
+    /// What the monitor watches and holds it against.
+    pub monitor: MonitorOptions,
 }
 
 impl RuntimeOptions {
@@ -127,6 +133,7 @@ impl RuntimeOptions {
             tree_observer: None,
             http: None,
             isolation: IsolationOptions::default(),
+            monitor: MonitorOptions::default(),
         }
     }
 }
@@ -232,6 +239,18 @@ pub struct WorkerDetail {
     /// Where it serves the HTTP API.
     #[serde(default)]
     pub http: Option<SocketAddr>,
+    /// What it counted of each kind of task in each queue, since it started.
+    #[serde(default)]
+    pub figures: Vec<KindFigures>,
+    /// When it told this, by its own clock.
+    #[serde(default)]
+    pub told_at: Option<Timestamp>,
+    /// The kinds of tasks it knows; `None` where an earlier version does not tell.
+    #[serde(default)]
+    pub tasks: Option<KnownTasks>,
+    /// How many attempts of a queue it runs at once, for queues with a cap of their own.
+    #[serde(default)]
+    pub queue_caps: Vec<(QueueName, usize)>,
 }
 
 /// A running runtime. Dropping it stops the tree without a grace period.
@@ -243,6 +262,7 @@ pub struct Runtime {
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<Exit>>,
     quiet: Arc<watch::Sender<bool>>,
+    monitor: Monitor,
     /// Through which the herald finds the tree, for as long as this handle lives.
     _seen: Arc<OnceLock<Arc<Tree>>>,
 }
@@ -284,22 +304,21 @@ impl Runtime {
         ));
         let seen = Arc::new(OnceLock::new());
         let quiet = Arc::new(watch::Sender::new(false));
+        let monitor = Monitor::new(Arc::clone(&options.clock));
+        let watched = monitor.service(monitor_setup(&options, &seen), options.tree.limit);
+        let mut services = services.specify(&known, &producer, (&options, line.as_ref()));
+        services.push(watched);
         let parts = TreeParts {
             broker: Arc::clone(&options.broker),
             store: options
                 .store
                 .clone()
                 .map(|store| dead_letters.before(store)),
-            services: services.specify(&known, &producer, (&options, line.as_ref())),
+            services,
             registry,
             observer: observer(&options, line.as_ref()),
-            describe: Some(describe(&options, &seen, &quiet, worker.clone())),
-            environment: Environment {
-                log: worker.log.clone(),
-                clock: Arc::clone(&options.clock),
-                seed: u64::from(u32::from_be_bytes(random_bytes())),
-                observer: options.tree_observer.clone(),
-            },
+            describe: Some(describe(&options, &seen, &quiet, (worker.clone(), &known))),
+            environment: environment(&options, &worker),
             worker,
         };
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
@@ -327,6 +346,7 @@ impl Runtime {
             orders,
             exit: exit_in,
             quiet,
+            monitor,
             _seen: seen,
         })
     }
@@ -367,6 +387,12 @@ impl Runtime {
         self.tree.broker_outage()
     }
 
+    /// Returns the monitor: the verdict about the whole, as this process sees it.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
     /// Returns whether every child of the tree serves.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -390,8 +416,12 @@ impl Runtime {
 
     /// Stops fetching, lets what runs finish for at most `grace`, gives the rest back uncounted, and ends the tree.
     ///
-    /// Takes at most seven seconds longer than `grace`, three while the broker is away. What such a broker cannot be told
-    /// is logged and left to it: when the lease is over, other workers run those tasks again.
+    /// Takes about half a second longer than `grace` at most, whatever tasks do; a slow broker may make that a few seconds,
+    /// one that is away three. What such a broker cannot be told is logged and left to it: when the lease is over, other
+    /// workers run those tasks again.
+    ///
+    /// Blocking work and code that blocks a lane's thread cannot be ended: its tasks are given back last of all, while it
+    /// runs on until the process exits. Exit soon.
     ///
     /// # Cancel safety
     /// Dropping the future does not take the order back.
@@ -443,6 +473,16 @@ fn worker_context(
     }
 }
 
+/// Returns what the actors of the tree live in.
+fn environment(options: &RuntimeOptions, worker: &WorkerContext) -> Environment {
+    Environment {
+        log: worker.log.clone(),
+        clock: Arc::clone(&options.clock),
+        seed: u64::from(u32::from_be_bytes(random_bytes())),
+        observer: options.tree_observer.clone(),
+    }
+}
+
 /// Returns who is told what happens: the hooks, which tell the other one, where there are some.
 fn observer(options: &RuntimeOptions, hooks: Option<&Arc<HookLine>>) -> Option<Arc<dyn Observer>> {
     let hooks = hooks.map(|line| Arc::clone(line) as Arc<dyn Observer>);
@@ -464,6 +504,22 @@ fn producer(
     };
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
     Producer::new(broker, clock, producer)
+}
+
+/// Returns what the monitor works with; it asks the tree what was counted from the moment it stands.
+fn monitor_setup(options: &RuntimeOptions, tree: &Arc<OnceLock<Arc<Tree>>>) -> MonitorSetup {
+    let tree = Arc::downgrade(tree);
+    let figures: OwnFigures = Arc::new(move || {
+        let tree = tree.upgrade();
+        let tree = tree.as_ref().and_then(|tree| tree.get());
+        tree.map(|tree| tree.figures()).unwrap_or_default()
+    });
+    MonitorSetup {
+        worker: options.worker.clone(),
+        broker: Arc::clone(&options.broker),
+        options: options.monitor.clone(),
+        figures,
+    }
 }
 
 /// What the runtime's thread works with.
@@ -503,40 +559,35 @@ impl Stage {
                         line.stopping(worker);
                     }
                     let hooks = hooks.as_ref().map(|(line, _)| &**line);
-                    obey(order, &tree, (lease, &log), hooks).await
+                    obey(order, &tree, hooks).await
                 }
                 reason = tree.exited() => ended_by_itself(&reason),
                 () = tree.wants_recycling() => {
                     // Its own half of the lanes may serve yet: what runs there ends as in any other stop.
                     let _in_time = tokio::time::timeout(recycle_grace, tree.drain()).await;
                     let hooks = hooks.as_ref().map(|(line, _)| &**line);
-                    leave(&tree, (lease, &log), hooks).await;
+                    leave(&tree, hooks, Duration::ZERO).await;
                     Exit::Recycle
                 }
             };
-            if let Some(isolation) = isolation {
-                isolation.close().await;
-            }
+            let_go(&tree, (lease, &log), isolation.as_deref()).await;
             ended
         });
         exit.send_replace(Some(ended));
     }
 }
 
-async fn obey(
-    order: Option<Order>,
-    tree: &Tree,
-    told: (Duration, &Logger),
-    hooks: Option<&HookLine>,
-) -> Exit {
+async fn obey(order: Option<Order>, tree: &Tree, hooks: Option<&HookLine>) -> Exit {
+    let mut spare = Duration::ZERO;
     if let Some(Order::Stop { grace, now }) = order {
+        let began = Instant::now();
         tokio::select! {
-            () = tree.drain() => {}
+            () = tree.drain() => spare = grace.saturating_sub(began.elapsed()),
             () = tokio::time::sleep(grace) => {}
             () = now.notified() => {}
         }
     }
-    leave(tree, told, hooks).await;
+    leave(tree, hooks, spare).await;
     Exit::Stopped
 }
 
@@ -549,8 +600,13 @@ fn describe(
     options: &RuntimeOptions,
     tree: &Arc<OnceLock<Arc<Tree>>>,
     quiet: &Arc<watch::Sender<bool>>,
-    worker: Arc<WorkerContext>,
+    (worker, known): (Arc<WorkerContext>, &Registry),
 ) -> Describe {
+    let tasks = KnownTasks::of(known.names().cloned());
+    let caps = options.tree.queues.iter();
+    let queue_caps: Vec<_> = caps
+        .filter_map(|(queue, share)| Some((queue.clone(), share.cap?)))
+        .collect();
     let record = WorkerRecord {
         worker: options.worker.clone(),
         host: host_name(),
@@ -592,6 +648,10 @@ fn describe(
             store_away: away(tree.store_outage()),
             retry_budgets: tree.retry_budgets(),
             http,
+            figures: tree.figures(),
+            told_at: Some(worker.clock.now()),
+            tasks: Some(tasks.clone()),
+            queue_caps: queue_caps.clone(),
         };
         let detail = serde_json::to_string(&detail).unwrap_or_default();
         Some(WorkerRecord {

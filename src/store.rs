@@ -8,21 +8,24 @@
 
 mod audit;
 mod changes;
+mod clusters;
 mod connections;
 mod facade;
 mod fault;
-mod fingerprint;
 mod letters;
+mod lines;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
 mod schema;
+mod snapshots;
 mod stats;
 mod threads;
 mod url;
 
 pub use audit::{AuditEntry, AuditRecord};
 pub use facade::{Store, StoreOptions};
+pub use lines::{LetterBatch, LetterLine, LineError};
 pub use migrations::MigrationStatus;
 pub use url::{StoreUrl, StoreUrlError};

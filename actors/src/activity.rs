@@ -21,6 +21,9 @@ pub struct Running {
     pub attempt: u16,
     /// How long it has been running, in milliseconds.
     pub elapsed_ms: u64,
+    /// Its hard limit, in milliseconds; 0 where a worker of an earlier version does not tell.
+    #[serde(default)]
+    pub limit_ms: u64,
 }
 
 /// One thread of a lane and what is on it.
@@ -58,6 +61,7 @@ fn running(context: &AttemptContext) -> Running {
         queue: context.queue().clone(),
         attempt: context.number(),
         elapsed_ms: millis(context.elapsed()),
+        limit_ms: millis(context.limits().hard),
     }
 }
 

@@ -25,13 +25,14 @@ use crate::execution::Refused;
 use crate::header::Header;
 use crate::hooks::About;
 use crate::ids::{QueueName, TaskId, TaskName};
-use crate::lane::LaneGauge;
+use crate::lane::{Board, LaneGauge};
 use crate::lease::Outcome;
 use crate::line::{Line, Link};
+use crate::measure::{Fate, Meter};
 use crate::messages::{Drain, GiveBack, Look, LookAt};
 use crate::permits::Permits;
 use crate::pump::{Pump, PumpExit};
-use crate::registry::Kinds;
+use crate::registry::{Kind, Kinds};
 
 /// Everything a consumer needs, made anew for each incarnation of the actor.
 pub(crate) struct ConsumerSetup {
@@ -46,12 +47,13 @@ pub(crate) struct ConsumerSetup {
     pub(crate) budget: Option<SharedBudget>,
     pub(crate) gate: SuspectGate,
     pub(crate) gauge: Arc<LaneGauge>,
+    /// Where attempts on blocked threads are found, which hear of nothing by themselves.
+    pub(crate) board: Board,
+    pub(crate) meter: Meter,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) watch: Arc<Notify>,
     /// Nothing is to be fetched any more.
     pub(crate) quiet: Arc<AtomicBool>,
-    /// Blocking work is waited for no more: the process ends.
-    pub(crate) grace_over: Arc<AtomicBool>,
     pub(crate) log: Logger,
 }
 
@@ -68,12 +70,10 @@ impl ConsumerSetup {
         self.gauge.is_retired() || self.quiet.load(Ordering::Acquire)
     }
 
-    /// Returns whether the process is about to end, so that blocking work is waited for no more.
-    pub(crate) fn is_grace_over(&self) -> bool {
-        self.grace_over.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn started(&self, context: &AttemptContext) {
+    pub(crate) fn started(&self, context: &AttemptContext, kind: &Kind) {
+        let is_first = context.number() == 1 && context.deliveries() == 0;
+        let waited = is_first.then(|| self.worker.clock.now().since(context.enqueued_at()));
+        self.meter.started(kind.number, waited);
         if context.limits().hard < SHORT_LIMIT {
             self.watch.notify_one();
         }
@@ -82,7 +82,15 @@ impl ConsumerSetup {
         }
     }
 
-    pub(crate) fn ended(&self, context: &AttemptContext, end: &Conclusion, elapsed: Duration) {
+    pub(crate) fn ended(
+        &self,
+        context: &AttemptContext,
+        kind: &Kind,
+        end: &Conclusion,
+        elapsed: Duration,
+    ) {
+        let fate = Fate::of(&end.outcome, true);
+        self.meter.ended(kind.number, fate, elapsed);
         if let Some(observer) = &self.observer {
             observer.task(&TaskEvent::Ended {
                 context,
@@ -102,6 +110,7 @@ impl ConsumerSetup {
 
     /// Tells of a task that ends before its start.
     pub(crate) fn refused(&self, id: TaskId, task: Option<TaskName>, attempt: u16, end: &Outcome) {
+        self.count_refused(task.as_ref(), end);
         if let Some(observer) = &self.observer {
             let queue = self.queue.clone();
             let about = About {
@@ -113,6 +122,11 @@ impl ConsumerSetup {
             let (about, outcome) = (&about, end);
             observer.task(&TaskEvent::Refused { about, outcome });
         }
+    }
+
+    fn count_refused(&self, task: Option<&TaskName>, end: &Outcome) {
+        let kind = task.and_then(|task| self.meter.number(task));
+        self.meter.refused(kind, Fate::of(end, false));
     }
 
     fn about(&self, header: &Header, task: Option<TaskName>) -> About {
@@ -128,6 +142,8 @@ impl ConsumerSetup {
         if let Some(id) = refused.id {
             let (task, attempt) = (refused.task.clone(), refused.attempt);
             self.refused(id, task, attempt, &refused.outcome);
+        } else {
+            self.count_refused(None, &refused.outcome);
         }
         let id = refused.id.map(|id| id.to_string());
         let (task, attempt) = (refused.task.as_ref().map(TaskName::as_str), refused.attempt);

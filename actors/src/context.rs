@@ -31,9 +31,12 @@ use crate::time::Timestamp;
 
 mod clock;
 mod keys;
+mod process;
 mod worker;
 
 use clock::AttemptClock;
+pub use process::AttemptProcess;
+use process::Reins;
 pub use worker::{AppState, MissingState, WorkerContext};
 
 /// A delivery whose frame was opened: everything needed to run it, retry it or bury it.
@@ -127,6 +130,7 @@ struct Inner {
     aborted: AtomicU8,
     blocking: AtomicU32,
     isolated: AtomicBool,
+    reins: Reins,
     waker: AtomicWaker,
     notify: Notify,
     panic: Mutex<Option<SharedPanic>>,
@@ -158,6 +162,7 @@ impl AttemptContext {
             aborted: AtomicU8::new(0),
             blocking: AtomicU32::new(0),
             isolated: AtomicBool::new(false),
+            reins: Reins::default(),
             waker: AtomicWaker::new(),
             notify: Notify::const_new(),
             panic: Mutex::new(None),
@@ -470,6 +475,31 @@ impl AttemptContext {
         self.inner.isolated.load(Ordering::Acquire)
     }
 
+    /// Notes which process runs it.
+    pub(crate) fn runs_in(&self, process: Arc<dyn AttemptProcess>) {
+        self.inner.reins.take_up(process);
+    }
+
+    /// Forgets which process runs it; returns whether that was killed meanwhile.
+    pub(crate) fn leaves_process(&self) -> bool {
+        self.inner.reins.let_go()
+    }
+
+    /// Returns whether a process that is known runs it.
+    pub(crate) fn has_process(&self) -> bool {
+        self.inner.reins.is_held()
+    }
+
+    /// Asks its process to end, if it has one and was not asked before.
+    pub(crate) fn ask_process(&self) {
+        self.inner.reins.ask();
+    }
+
+    /// Ends its process, if it has one, or when it gets one.
+    pub(crate) fn kill_process(&self) {
+        self.inner.reins.kill();
+    }
+
     /// Returns by how much it has overstayed its hard limit.
     pub(crate) fn overdue(&self) -> Duration {
         self.elapsed().saturating_sub(self.inner.limits.hard)
@@ -492,9 +522,10 @@ impl AttemptContext {
         self.inner.notify.notify_waiters();
     }
 
-    /// Has the consumer drop the task's future at its next poll, which this wakes. The first reason stays.
-    pub(crate) fn abort(&self, reason: Abort) {
-        let reason = reason as u8;
+    /// Has the consumer drop the task's future at its next poll, which this wakes. The first reason stays. Its process is
+    /// ended at once, whatever becomes of the thread that polls it, but at a hard limit: there it has a moment.
+    pub(crate) fn abort(&self, why: Abort) {
+        let reason = why as u8;
         // Failing means that somebody else aborted it before: that one's reason holds.
         let _ = self
             .inner
@@ -502,6 +533,9 @@ impl AttemptContext {
             .compare_exchange(0, reason, Ordering::AcqRel, Ordering::Acquire);
         // After the reason is there: whoever this wakes looks for it.
         self.cancel();
+        if why != Abort::HardLimit {
+            self.kill_process();
+        }
         self.inner.waker.wake();
     }
 

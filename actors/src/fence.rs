@@ -219,6 +219,11 @@ pub enum CallError {
     /// The lease is too short to be renewed in time.
     #[error("a lease has at least {MIN_LEASE:?}, found {0:?}")]
     Lease(Duration),
+    /// Tasks in this state cannot be purged.
+    #[error(
+        "tasks that are {0} cannot be purged: only those that are ready, scheduled or retrying"
+    )]
+    Purge(TaskState),
 }
 
 /// Checks a new incarnation.
@@ -230,6 +235,17 @@ pub fn check_open(incarnation: &Incarnation) -> Result<(), CallError> {
         return Err(CallError::Lease(incarnation.lease));
     }
     Ok(())
+}
+
+/// Checks which tasks are to be purged.
+///
+/// # Errors
+/// [`CallError::Purge`].
+pub const fn check_purge(state: TaskState) -> Result<(), CallError> {
+    match state {
+        TaskState::Ready | TaskState::Scheduled | TaskState::Retrying => Ok(()),
+        state => Err(CallError::Purge(state)),
+    }
 }
 
 /// Checks a call that adds tasks; returns the header of each. One bad frame refuses the whole call.

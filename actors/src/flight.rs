@@ -63,7 +63,7 @@ impl Flight {
         if !self.started {
             self.started = self.table.start(self.tag, &self.context);
             if self.started {
-                self.setup.started(&self.context);
+                self.setup.started(&self.context, &self.kind);
             }
         }
         self.started

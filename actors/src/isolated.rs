@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use slog::Logger;
 
-use crate::context::{AttemptContext, Phase};
+use crate::context::{AttemptContext, AttemptProcess, Phase};
 use crate::ids::{QueueName, TaskId, TaskName};
 use crate::panics::PanicReport;
 use crate::policy::Limits;
@@ -43,6 +43,18 @@ impl IsolatedAttempt {
             self.0.set_phase(Phase::Started);
         }
         begins
+    }
+
+    /// Says in which process it runs, so that it can be ended without the thread that waits for it. To be taken back by
+    /// [`leaves_process`](Self::leaves_process) before anything else runs there.
+    pub fn runs_in(&self, process: std::sync::Arc<dyn AttemptProcess>) {
+        self.0.runs_in(process);
+    }
+
+    /// Says that its process is its own no longer. Returns whether that was killed meanwhile.
+    #[must_use]
+    pub fn leaves_process(&self) -> bool {
+        self.0.leaves_process()
     }
 
     /// Returns whether it should have a child that ran nothing before: it was given back by a death before, and the next

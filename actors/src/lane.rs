@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix_rt::{Arbiter, ArbiterHandle};
 
 use crate::context::AttemptContext;
+use crate::ids::QueueName;
 use crate::table::AttemptTable;
 
 /// How many threads an arbiter's own blocking pool may have; user code has [`BlockingPool`](crate::blocking::BlockingPool).
@@ -154,10 +155,21 @@ impl Board {
         lock(&self.gauges).clone()
     }
 
-    /// Returns whether anything is held for a consumer that is gone.
-    pub(crate) fn is_anything_left(&self) -> bool {
-        let mut tables = self.gauges().into_iter().flat_map(|gauge| gauge.tables());
-        tables.any(|table| table.is_orphaned())
+    /// Returns the attempts of a queue on threads that do not answer.
+    pub(crate) fn running_blocked(&self, queue: &QueueName) -> Vec<AttemptContext> {
+        let blocked = self.gauges().into_iter().filter(|gauge| gauge.is_blocked());
+        let tables = blocked.flat_map(|gauge| gauge.tables());
+        let running = tables.filter(|table| table.queue == *queue);
+        let running = running.flat_map(|table| table.running());
+        running.map(|(_, context)| context).collect()
+    }
+
+    /// Returns whether attempts run on threads that have been replaced, but for what consumers there have left.
+    pub(crate) fn is_busy_behind(&self) -> bool {
+        let gauges = self.gauges().into_iter();
+        let retired = gauges.filter(|gauge| gauge.is_retired() && !gauge.has_ended());
+        let mut tables = retired.flat_map(|gauge| gauge.tables());
+        tables.any(|table| !table.is_orphaned() && table.counts().1 > 0)
     }
 
     /// Returns how many deliveries the broker may still have in the name of this process.

@@ -188,6 +188,13 @@ impl FinalRecord {
     }
 }
 
+/// Returns what is kept of a task that is purged before it started: nothing, unless somebody waits for its end.
+#[must_use]
+pub fn purged(frame: &[u8]) -> Option<FinalRecord> {
+    let header = Header::read(frame).ok()?;
+    FinalRecord::of(&header, TaskState::Cancelled, Vec::new(), None)
+}
+
 /// A numbered call of an incarnation: settles what finished and fetches what is next, in one step.
 ///
 /// A repeat after a lost reply is the same value again.

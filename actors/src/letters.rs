@@ -40,6 +40,7 @@ pub fn letter_from(dead: &DeadTask, limits: &FrameLimits) -> DeadLetter {
         worker: dead.worker.to_string(),
         status: DeadStatus::New,
         revivals: 0,
+        edited: None,
     };
     if let Err(reason) = read_frame(&mut letter, limits)
         && letter.note.is_empty()
@@ -56,21 +57,32 @@ fn read_frame(letter: &mut DeadLetter, limits: &FrameLimits) -> Result<(), Strin
     letter.deliveries = header.deliveries;
     letter.enqueued_at = Some(header.enqueued_at);
     let opened = frame::open(&header, &letter.frame, limits).map_err(|error| error.to_string())?;
-    let args = json::args(opened.args(), limits.max_depth);
+    let args = shown(&opened, limits);
     let envelope = opened.envelope;
-    let args = if envelope.sensitive.is_empty() {
-        args
-    } else {
-        Ok(args.map_or_else(
-            |_| redact::all(),
-            |args| redact::text(&args, &envelope.sensitive),
-        ))
-    };
     letter.task = Some(envelope.task);
     letter.headers = envelope.headers;
     letter.failures = envelope.history;
     letter.args = Some(args.map_err(|error| format!("the arguments do not decode: {error}"))?);
     Ok(())
+}
+
+/// Returns the arguments of an opened frame as JSON, those that are sensitive redacted.
+fn shown(opened: &frame::Opened<'_>, limits: &FrameLimits) -> Result<String, String> {
+    let args = json::args(opened.args(), limits.max_depth).map_err(|error| error.to_string());
+    let sensitive = &opened.envelope.sensitive;
+    if sensitive.is_empty() {
+        return args;
+    }
+    Ok(args.map_or_else(|_| redact::all(), |args| redact::text(&args, sensitive)))
+}
+
+/// Returns the arguments that the revival of a letter sends, as JSON, where somebody edited them.
+#[must_use]
+pub fn edited_args(letter: &DeadLetter, limits: &FrameLimits) -> Option<String> {
+    let frame = letter.edited.as_deref()?;
+    let header = Header::read(frame).ok()?;
+    let opened = frame::open(&header, frame, limits).ok()?;
+    shown(&opened, limits).ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! half of what is free (at least one), so that the consumers of one queue on several lanes share the work.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -63,6 +64,8 @@ struct Account {
     queue: QueueName,
     group: u64,
     held: usize,
+    /// How many permits others took from it, ever: it has so many fewer than it counts itself.
+    reclaimed: Arc<AtomicUsize>,
     prefetched: usize,
     /// What it had was given to others.
     written_off: bool,
@@ -140,10 +143,12 @@ impl Permits {
             .queues
             .entry(queue.clone())
             .or_insert_with(|| Queue::new(QueueShare::default()));
+        let reclaimed = Arc::<AtomicUsize>::default();
         let account = Account {
             queue: queue.clone(),
             group,
             held: 0,
+            reclaimed: Arc::clone(&reclaimed),
             prefetched: 0,
             written_off: false,
         };
@@ -155,6 +160,7 @@ impl Permits {
             id,
             wake: Arc::new(Notify::new()),
             held: 0,
+            reclaimed,
             prefetched: 0,
             waiting: false,
         }
@@ -171,6 +177,34 @@ impl Permits {
             }
         }
         shared.wake_next();
+    }
+
+    /// Gives to others what the seats of a blocked thread have beyond the attempts that run there, `running` of a queue: it
+    /// took them for tasks that it cannot start, and cannot give them back itself.
+    pub(crate) fn reclaim(&self, group: u64, running: impl Fn(&QueueName) -> usize) {
+        let mut shared = self.lock();
+        let Shared {
+            queues,
+            seats,
+            free,
+            ..
+        } = &mut *shared;
+        let of_group = |account: &&mut Account| account.group == group && !account.written_off;
+        let mut any = false;
+        for account in seats.values_mut().filter(of_group) {
+            let idle = account.held.saturating_sub(running(&account.queue));
+            any |= idle > 0;
+            account.held -= idle;
+            account.reclaimed.fetch_add(idle, Ordering::Relaxed);
+            *free += idle;
+            if let Some(queue) = queues.get_mut(&account.queue) {
+                queue.active -= idle;
+            }
+        }
+        if any {
+            shared.wake_next();
+            self.tell_freed(&mut shared);
+        }
     }
 
     /// Gives what the seats of a thread have to others: the thread was given up on and starts nothing any more.

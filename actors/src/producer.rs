@@ -7,6 +7,7 @@
 //! Where a producer has a [`Spool`], what the broker does not take goes there, and its newer tasks behind it.
 
 mod batch;
+mod elsewhere;
 mod error;
 mod options;
 mod send;
@@ -28,6 +29,7 @@ use crate::route::queue_for;
 use crate::task::Task;
 use crate::time::Clock;
 
+pub use self::elsewhere::{Elsewhere, Step};
 pub use self::error::EnqueueError;
 pub use self::options::{EnqueueOptions, ProducerOptions, TaskHandle};
 
@@ -57,6 +59,16 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Takes a stored form as it is; its id is read from it.
+    ///
+    /// # Errors
+    /// When the bytes are no task.
+    pub fn of(queue: QueueName, task: NewTask) -> Result<Self, FrameError> {
+        let id = Header::read(&task.frame)?.id;
+        let handle = TaskHandle { queue, id };
+        Ok(Self { handle, task })
+    }
+
     /// Returns the stored form of the task, and when it becomes ready.
     #[must_use]
     pub const fn task(&self) -> &NewTask {

@@ -38,6 +38,8 @@ pub(crate) struct Entry {
 
 /// One kind of task as a lane runs it.
 pub(crate) struct Kind {
+    /// Its place among the names of the registry: what its meters are numbered by.
+    pub(crate) number: usize,
     pub(crate) policy: Arc<Policy>,
     pub(crate) has_output: bool,
     pub(crate) sensitive: &'static [&'static str],
@@ -192,9 +194,10 @@ impl Registry {
     /// Returns the kinds as a lane runs them, given the runners of its task actors.
     pub(crate) fn kinds(&self, runners: &Runners) -> Kinds {
         let links: Arc<[Link]> = self.links.as_slice().into();
-        let kind = |(name, entry): (&TaskName, &Entry)| {
+        let kind = |(number, (name, entry)): (usize, (&TaskName, &Entry))| {
             let runner = entry.runner.as_ref().or_else(|| runners.get(name))?;
             let kind = Kind {
+                number,
                 policy: Arc::clone(&entry.policy),
                 has_output: entry.has_output,
                 sensitive: entry.sensitive,
@@ -203,7 +206,7 @@ impl Registry {
             };
             Some((name.clone(), Arc::new(kind)))
         };
-        self.entries.iter().filter_map(kind).collect()
+        self.entries.iter().enumerate().filter_map(kind).collect()
     }
 
     /// Adds a link to the chain around every attempt; the first one added is the outermost.

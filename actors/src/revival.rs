@@ -2,13 +2,19 @@
 //! nothing and adds nothing twice: the decision is committed in the store, the task is enqueued under a channel derived
 //! from the burial and the number of the revival, and the letter is marked as revived.
 
+pub mod canary;
+mod edit;
+
+pub use edit::{edit, revive_with};
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::Job;
 use crate::frame::{FrameLimits, encode};
 use crate::header::{Header, HeaderError};
-use crate::ids::{BurialId, ChannelId};
+use crate::ids::{BurialId, ChannelId, TaskName};
+use crate::misfit::Misfit;
 use crate::ports::{
     Broker, BrokerError, DeadLetter, DeadLetters, EnqueueCall, EnqueueKind, NewTask, StoreError,
     When,
@@ -17,6 +23,13 @@ use crate::producer::TaskHandle;
 
 /// How long the broker remembers a revival, which bounds how late a half-done one may be finished.
 const REMEMBER: Duration = Duration::from_secs(7 * 86_400);
+
+/// The bounds of bytes that were accepted once: their size is not judged again, only bounded.
+const ACCEPTED: FrameLimits = FrameLimits {
+    max_frame: 64 << 20,
+    max_body: 256 << 20,
+    max_depth: 64,
+};
 
 /// Why a dead letter was not revived.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +49,32 @@ pub enum ReviveError {
         /// Why not.
         reason: String,
     },
+    /// The task does not take the arguments that it was to be revived with.
+    #[error("the arguments are not what `{task}` takes{misfit}")]
+    Misfit {
+        /// Its kind.
+        task: TaskName,
+        /// Which argument, and why.
+        misfit: Misfit,
+    },
+    /// The revival of this letter has begun with other arguments, which are those that are sent.
+    #[error("the revival of dead letter {0} has begun with other arguments")]
+    Edited(BurialId),
+}
+
+impl ReviveError {
+    /// Returns whether repeating it is no use, and others can be revived all the same: this letter is refused, or somebody
+    /// else decided about it.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::Misfit { .. } | Self::Edited(_) => true,
+            Self::Store(error) => {
+                matches!(error, StoreError::Missing(_) | StoreError::Status { .. })
+            }
+            Self::Broker(error) => !error.is_outage(),
+        }
+    }
 }
 
 /// Revives one dead letter; returns where its task is now.
@@ -51,7 +90,7 @@ pub async fn revive(
     let letter = store.show(id).await?;
     // Looked at before anything is decided: what cannot be a task stays a letter.
     new_life(&letter)?;
-    let letter = store.begin_revival(id).await?;
+    let letter = store.begin_revival(id, None).await?;
     finish(&letter, store, broker).await
 }
 
@@ -84,21 +123,16 @@ pub async fn finish(
     })
 }
 
-/// Returns the frame of the letter's task as at its first enqueue, one revival later.
+/// Returns the frame of the letter's task as at its first enqueue, one revival later. Its end is kept for a while, whoever
+/// waits for it.
 fn new_life(letter: &DeadLetter) -> Result<Vec<u8>, ReviveError> {
     let unreadable = |reason: String| ReviveError::Unreadable {
         id: letter.id,
         reason,
     };
-    // It was accepted once; its size is not judged again, only bounded.
-    let limits = FrameLimits {
-        max_frame: 64 << 20,
-        max_body: 256 << 20,
-        max_depth: 64,
-    };
-    let header =
-        Header::read(&letter.frame).map_err(|error: HeaderError| unreadable(error.to_string()))?;
-    let mut job = Job::open(header, letter.frame.clone(), &limits)
+    let frame = letter.edited.as_ref().unwrap_or(&letter.frame);
+    let header = Header::read(frame).map_err(|error: HeaderError| unreadable(error.to_string()))?;
+    let mut job = Job::open(header, frame.clone(), &ACCEPTED)
         .map_err(|(_, error)| unreadable(error.to_string()))?;
     job.envelope.history.clear();
     job.envelope.unknown_since = None;
@@ -111,9 +145,11 @@ fn new_life(letter: &DeadLetter) -> Result<Vec<u8>, ReviveError> {
         deliveries: 0,
         strikes: 0,
         expires_at: None,
+        // Whoever revives it wants to know how it ends.
+        want_outcome: true,
         ..header
     };
-    encode(header, &job.envelope, job.args(), &limits)
+    encode(header, &job.envelope, job.args(), &ACCEPTED)
         .map_err(|error| unreadable(error.to_string()))
 }
 

@@ -12,7 +12,7 @@ use crate::intensity::Limit;
 use crate::reference::Slot;
 
 /// How long a service may take to end once it is told to.
-const LEAVE: Duration = Duration::from_millis(500);
+const LEAVE: Duration = Duration::from_millis(250);
 
 /// Runs one call of the function. Its future ends with it.
 struct Service {

@@ -90,13 +90,17 @@ impl AttemptTable {
 
     /// Notes that a delivery ended here; returns whether it is still ours to settle.
     pub(crate) fn finish(&self, tag: u64) -> bool {
+        self.remove(tag).is_some()
+    }
+
+    fn remove(&self, tag: u64) -> Option<Entry> {
         let mut held = self.lock();
         let before = held.entries.remove(&tag);
         if let Some(Entry::Running(context)) = &before {
             held.running -= 1;
             context.leave_gate();
         }
-        before.is_some()
+        before
     }
 
     /// Takes every delivery that was not started, to be given back; returns how many.
@@ -114,13 +118,25 @@ impl AttemptTable {
         owed.len() - before
     }
 
-    /// Takes one delivery from whoever has it, to be ended like that; returns whether that changed something.
-    pub(crate) fn take(&self, tag: u64, outcome: Outcome) -> bool {
-        let taken = self.finish(tag);
-        if taken {
-            self.lock().owed.insert(tag, outcome);
+    /// Takes every delivery that still runs, to be given back.
+    pub(crate) fn take_running(&self) {
+        for (tag, _) in self.running() {
+            self.take(tag, Outcome::release());
         }
-        taken
+    }
+
+    /// Takes one delivery from whoever has it, to be ended like that, and ends its process, if it has one; returns whether
+    /// that changed something.
+    pub(crate) fn take(&self, tag: u64, outcome: Outcome) -> bool {
+        let Some(before) = self.remove(tag) else {
+            return false;
+        };
+        if let Entry::Running(context) = before {
+            // First, so that it does not run when somebody else may have it.
+            context.kill_process();
+        }
+        self.lock().owed.insert(tag, outcome);
+        true
     }
 
     /// Notes how a delivery that has ended here is to be settled, with the next call.

@@ -77,6 +77,30 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Returns a span by its two largest units: `12ms`, `3.4s`, `5m 12s`, `2h 5m`, `3d 4h`.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0 => format!("{}ms", span.as_millis()),
+        1..=9 => format!("{seconds}.{}s", span.subsec_millis() / 100),
+        10..=59 => format!("{seconds}s"),
+        60..=3_599 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..=86_399 => format!("{}h {}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// Returns how long ago `then` was, or how far ahead it is.
+#[must_use]
+pub fn when(then: Timestamp, now: Timestamp) -> String {
+    if then > now {
+        format!("in {}", span(then.since(now)))
+    } else {
+        format!("{} ago", span(now.since(then)))
+    }
+}
+
 /// Converts days since 1970-01-01 into year, month and day of the Gregorian calendar.
 ///
 /// Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`, for days that are not negative.
@@ -129,5 +153,23 @@ mod tests {
         assert_eq!(early.minus(Duration::from_secs(1)), Timestamp::EPOCH);
         assert_eq!(early.since(Timestamp::from_millis(9)), Duration::ZERO);
         assert_eq!(early.plus(Duration::MAX).as_millis(), u64::MAX);
+    }
+
+    #[test]
+    fn spans_show_two_units() {
+        for (millis, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (3_450, "3.4s"),
+            (59_999, "59s"),
+            (312_000, "5m 12s"),
+            (7_500_000, "2h 5m"),
+            (273_600_000, "3d 4h"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), text);
+        }
+        let now = Timestamp::from_millis(10_000);
+        assert_eq!(when(Timestamp::from_millis(15_000), now), "in 5.0s");
+        assert_eq!(when(Timestamp::from_millis(9_990), now), "10ms ago");
     }
 }

@@ -27,6 +27,8 @@ use crate::herald::Describe;
 use crate::ids::QueueName;
 use crate::intensity::Limit;
 use crate::lane::Board;
+use crate::lane::LaneSeat;
+use crate::measure::{KindFigures, Meters};
 use crate::messages::{Drain, GiveBack};
 use crate::outage::Outage;
 use crate::permits::{Permits, QueueShare};
@@ -35,6 +37,7 @@ use crate::reference::Ref;
 use crate::registry::Registry;
 use crate::supervisor::{RestartChild, Root};
 use crate::time::Clock;
+use crate::watchdog::{Duty, WatchdogSetup};
 
 mod build;
 #[cfg(feature = "testkit")]
@@ -42,6 +45,12 @@ mod build;
 mod tests;
 
 use build::{Builder, LaneRefs};
+
+/// How often the end of a tree looks whether a thread answers.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long [`Tree::stop`] tells the broker what is left.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// How the tree is shaped and how its actors behave.
 #[derive(Clone, Debug)]
@@ -136,9 +145,12 @@ pub struct Tree {
     board: Board,
     permits: Permits,
     budgets: Budgets,
+    meters: Meters,
     clock: Arc<dyn Clock>,
     drains: Vec<Ref<Drain>>,
-    give_backs: Vec<Ref<GiveBack>>,
+    give_backs: Vec<(LaneSeat, Ref<GiveBack>)>,
+    /// What gives back the last needs: as much as the watchdog.
+    last: WatchdogSetup,
     broker: Arc<Outage>,
     store: Arc<Outage>,
     recycle: watch::Receiver<bool>,
@@ -158,7 +170,8 @@ impl Tree {
         let lanes: Vec<LaneRefs> = (0..builder.options.lanes.max(1))
             .map(|i| builder.lane(i))
             .collect();
-        let services = builder.services(&lanes);
+        let last = builder.watchdog(&lanes);
+        let services = builder.services(&lanes, &last);
         let work = lanes
             .iter()
             .fold(builder.supervisor(Strategy::OneForOne), |work, lane| {
@@ -170,14 +183,20 @@ impl Tree {
             .child(builder.nested("services", services))
             .child(builder.nested("work", work));
         let consumers = || lanes.iter().flat_map(|lane| lane.consumers.iter());
+        let give_backs = lanes.iter().flat_map(|lane| {
+            let of_lane = lane.consumers.iter();
+            of_lane.map(|consumer| (lane.seat.clone(), consumer.give_back.clone()))
+        });
         Self {
             root: Root::start("celeriac", root, environment),
             board: builder.board,
             permits: builder.permits,
             budgets: builder.budgets,
+            meters: builder.meters,
             clock: Arc::clone(&builder.parts.worker.clock),
             drains: consumers().map(|c| c.drain.clone()).collect(),
-            give_backs: consumers().map(|c| c.give_back.clone()).collect(),
+            give_backs: give_backs.collect(),
+            last,
             broker: builder.link.outage,
             store: builder.store_outage,
             recycle,
@@ -220,6 +239,12 @@ impl Tree {
         self.budgets.status(self.clock.since_boot())
     }
 
+    /// Returns what was counted of each kind of task in each queue since the process started.
+    #[must_use]
+    pub fn figures(&self) -> Vec<KindFigures> {
+        self.meters.figures()
+    }
+
     /// Returns how long the broker has been away and what it said, if it is.
     #[must_use]
     pub fn broker_outage(&self) -> Option<(Duration, String)> {
@@ -259,35 +284,39 @@ impl Tree {
         self.quiet.store(true, Ordering::Release);
         let drains = self.drains.iter().map(|drain| drain.send(Drain));
         futures_util::future::join_all(drains).await;
+        // A thread that was given up on finishes what it has, if it can.
+        while self.board.is_busy_behind() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
-    /// Drops what still runs and gives it back, uncounted, for at most `limit`.
+    /// Says that the process ends: drops what still runs and gives it back, uncounted, for at most `limit`. A thread that
+    /// does not answer is not waited for. What no one can drop (blocking work, and all that is on such a thread) runs on and
+    /// is kept until [`Tree::let_go`].
     pub async fn give_back(&self, limit: Duration) {
         self.end_grace();
-        let all = self
-            .give_backs
-            .iter()
-            .map(|give_back| give_back.send(GiveBack));
-        let all = async {
-            futures_util::future::join_all(all).await;
-            self.settle_what_is_left().await;
-        };
-        // A consumer on a blocked thread cannot answer; rescue finds what it holds.
-        let _in_time = tokio::time::timeout(limit, all).await;
+        let all = self.give_backs.iter().map(|(seat, give_back)| async move {
+            tokio::select! {
+                _ended = give_back.send(GiveBack) => {}
+                () = self.silence(seat) => {}
+            }
+        });
+        // What is not back by then is given back last.
+        let _in_time = tokio::time::timeout(limit, futures_util::future::join_all(all)).await;
     }
 
-    /// Says that the process ends: what still runs is given back, blocking work last.
     fn end_grace(&self) {
         self.quiet.store(true, Ordering::Release);
         self.grace_over.store(true, Ordering::Release);
         self.watch.notify_one();
     }
 
-    /// Waits until the watchdog has given back what consumers left before.
-    async fn settle_what_is_left(&self) {
-        while self.board.is_anything_left() {
+    /// Completes when a lane's thread is found not to answer.
+    async fn silence(&self, seat: &LaneSeat) {
+        while seat.answers() {
+            // Who finds that out looks as often as it is rung.
             self.watch.notify_one();
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -303,9 +332,26 @@ impl Tree {
         matches!(supervisor.send(RestartChild(name.into())).await, Ok(Ok(())))
     }
 
-    /// Stops the whole tree in reverse order of its start; what still runs is given back.
-    pub async fn stop(&self) -> ExitReason {
+    /// Ends all actors in reverse order of their start; what still runs is given back, but for what only [`Tree::let_go`]
+    /// can give back. Those on a thread that does not answer are abandoned at once.
+    pub async fn end(&self) -> ExitReason {
         self.end_grace();
         self.root.stop().await
+    }
+
+    /// Gives back all that is still held, whatever runs: blocking work, and what is on threads that never answered. Nothing
+    /// that happens here afterwards reaches the broker. The last step of a process: until it is gone, such code runs beside
+    /// whoever gets its task next.
+    ///
+    /// Takes at most `limit`. What a broker that is away cannot be told, it finds out by itself when the lease is over.
+    pub async fn let_go(&self, limit: Duration) {
+        Duty::let_go(&self.last, limit).await;
+    }
+
+    /// Stops the whole tree: ends its actors and lets go of what is left.
+    pub async fn stop(&self) -> ExitReason {
+        let reason = self.end().await;
+        self.let_go(LET_GO).await;
+        reason
     }
 }

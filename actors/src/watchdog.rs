@@ -21,6 +21,7 @@ use crate::ids::QueueName;
 use crate::lane::Board;
 use crate::lease::MAX_BATCH;
 use crate::line::Link;
+use crate::measure::Meters;
 use crate::messages::{Look, LookAt};
 use crate::outage::Access;
 use crate::permits::Permits;
@@ -29,6 +30,7 @@ use crate::registry::Registry;
 use crate::table::AttemptTable;
 
 mod debts;
+mod last;
 mod patrol;
 mod pool;
 
@@ -36,13 +38,14 @@ mod pool;
 const TIDY: Duration = Duration::from_secs(60);
 
 /// What the watchdog needs.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct WatchdogSetup {
     pub(crate) link: Link,
     pub(crate) board: Board,
     pub(crate) permits: Permits,
     pub(crate) worker: Arc<WorkerContext>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) meters: Meters,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) consumers: Vec<Ref<Look>>,
     pub(crate) lease: Duration,
@@ -54,7 +57,7 @@ pub(crate) struct WatchdogSetup {
     pub(crate) blocked_deadline: Duration,
     /// Rung by a consumer that started an attempt with a short limit, and by one that ends.
     pub(crate) watch: Arc<Notify>,
-    /// Blocking work that consumers left is waited for no more: the process ends.
+    /// The process ends: a thread that does not answer is waited for no more.
     pub(crate) grace_over: Arc<AtomicBool>,
     /// Set when the process should be replaced.
     pub(crate) recycle: watch::Sender<bool>,
@@ -102,7 +105,7 @@ fn until_renewal(lease: Duration, all_renewed: bool, chance: f64) -> Duration {
 }
 
 /// What each loop holds.
-struct Duty {
+pub(crate) struct Duty {
     setup: Rc<WatchdogSetup>,
     /// Rung by the patrol when the broker has to be told something.
     debts: Rc<Notify>,

@@ -222,11 +222,12 @@ impl<A: Actor<Context = Context<A>>> TaskActor<A> {
                     .map_err(|error| StartError::Failed(describe(&*error)))
             }
         });
-        let seat = seat.clone();
+        let (seat, lane) = (seat.clone(), seat.clone());
         ChildSpec::new(slot, recipe.mailbox(self.mailbox))
             .on_exhausted(OnExhausted::park(self.limit))
             .placement(Placement::chosen(move |_| seat.current()))
             .shutdown(Shutdown::within(Duration::from_millis(500)))
+            .asked_while(move || lane.answers())
             .pings(None)
     }
 }

@@ -9,8 +9,8 @@ use celeriac_actors::ports::Broker;
 use serde_json::{Value, json};
 
 use super::fault::Fault;
-use super::patience::Away;
-use super::workers::{self, Worker};
+use crate::look::Away;
+use crate::look::workers::{self, Worker};
 use crate::store::AuditEntry;
 use crate::suggest::did_you_mean;
 

@@ -12,8 +12,8 @@ use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::patience::Patience;
-use super::search::{Search, open, stored};
+use crate::look::Patience;
+use crate::look::search::{Search, open, stored};
 
 /// What waits longest comes first: its time decides how long a revocation must be remembered.
 const STATES: [TaskState; 4] = [
@@ -71,6 +71,10 @@ impl Census {
             *self.counts.entry(state).or_default() += 1;
             self.last_due = self.last_due.max(due);
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
     }
 
     pub(crate) fn document(&self) -> Value {

@@ -10,7 +10,7 @@ use celeriac_actors::ports::{
 use celeriac_actors::revival::{ReviveError, revive};
 
 use super::fault::Fault;
-use super::patience::{Away, Patience};
+use crate::look::{Away, Patience};
 use crate::store::Store;
 
 /// How many letters are read in one step.
@@ -46,6 +46,7 @@ pub(crate) fn describe(filter: &DeadFilter) -> String {
         ("task", filter.task.as_ref().map(|v| text(v))),
         ("reason", filter.reason.as_ref().map(|v| text(v))),
         ("status", filter.status.as_ref().map(|v| text(v))),
+        ("fingerprint", filter.fingerprint.as_ref().map(|v| text(v))),
         ("since", filter.since.as_ref().map(|v| text(v))),
         ("until", filter.until.as_ref().map(|v| text(v))),
     ];

@@ -5,6 +5,7 @@ use celeriac_actors::ports::{Broker, BrokerError};
 
 use super::fault::Fault;
 use crate::config::{BrokerTarget, Config, SecretUrl};
+use crate::look::hunt::results_away;
 
 /// Who keeps the results: the broker, or a server of their own.
 #[derive(Clone, Debug)]
@@ -28,25 +29,11 @@ impl Keeper {
     /// Returns why results cannot be read, in terms of whom an operator has to look after: when the broker itself
     /// answers, it is the other server.
     pub(crate) async fn blame(&self, broker: &dyn Broker, error: BrokerError) -> Fault {
-        match self.server() {
-            Some(server) if error.is_outage() && broker.queues().await.is_ok() => {
-                Fault::Away(format!(
-                    "{server}, which keeps the results (`results.url`), cannot be read: {}; tasks run all the same, and \
-                     their results wait at the broker until it is back",
-                    reason(&error)
-                ))
-            }
-            _ => error.into(),
+        if let Some(server) = self.server()
+            && let Some(why) = results_away(server, broker, &error).await
+        {
+            return Fault::Away(why);
         }
-    }
-}
-
-/// Returns what an outage said, without naming the broker.
-fn reason(error: &BrokerError) -> String {
-    match error {
-        BrokerError::Unavailable(text) | BrokerError::Away(text) | BrokerError::Refused(text) => {
-            text.clone()
-        }
-        other => other.to_string(),
+        error.into()
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use celeriac_actors::failure::Failure;
+use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::{BurialId, QueueName, TaskId, TaskName};
+use celeriac_actors::letters::edited_args;
 use celeriac_actors::ports::{DeadLetter, DeadStatus};
 use celeriac_actors::state::DeadReason;
 use celeriac_actors::time::millis;
@@ -48,7 +50,7 @@ impl<'a> Brief<'a> {
             deliveries: letter.deliveries,
             revivals: letter.revivals,
             worker: &letter.worker,
-            message: message(letter),
+            message: letter.message(),
             args: args(letter),
         }
     }
@@ -62,6 +64,9 @@ pub(crate) struct Full<'a> {
     note: &'a str,
     headers: &'a BTreeMap<String, String>,
     failures: Vec<Attempt<'a>>,
+    /// What its revival sends instead of its own arguments, where somebody edited them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edited_args: Option<Value>,
     frame_bytes: usize,
     /// The start of the stored bytes in hexadecimal, where they do not decode.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,12 +88,13 @@ struct Attempt<'a> {
 }
 
 impl<'a> Full<'a> {
-    pub(crate) fn of(letter: &'a DeadLetter) -> Self {
+    pub(crate) fn of(letter: &'a DeadLetter, limits: &FrameLimits) -> Self {
         Self {
             brief: Brief::of(letter),
             note: &letter.note,
             headers: &letter.headers,
             failures: letter.failures.iter().map(Attempt::of).collect(),
+            edited_args: edited_args(letter, limits).map(|text| parsed(&text)),
             frame_bytes: letter.frame.len(),
             frame_head: letter.args.is_none().then(|| hex(&letter.frame)),
         }
@@ -111,20 +117,14 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Returns the one line that says most: what was wrong with its bytes or limits, or what its last attempt said.
-pub(crate) fn message(letter: &DeadLetter) -> &str {
-    let last = letter.failures.last().map(|failure| &failure.message[..]);
-    match last {
-        Some(message) if letter.note.is_empty() => message,
-        _ => &letter.note,
-    }
-}
-
 /// Returns the arguments, where they decode.
 pub(crate) fn args(letter: &DeadLetter) -> Option<Value> {
-    let text = letter.args.as_deref()?;
-    // What the store holds is JSON; a hand that changed it is shown as what it wrote.
-    Some(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())))
+    letter.args.as_deref().map(parsed)
+}
+
+/// Returns JSON as a value. What the store holds is JSON; a hand that changed it is shown as what it wrote.
+pub(crate) fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
 /// Returns the first bytes in hexadecimal.

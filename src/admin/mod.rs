@@ -1,5 +1,5 @@
-//! What operators look at and change, from the command line and over HTTP alike: reads of broker and store as documents, and
-//! changes with their checks. Prints nothing and knows no protocol.
+//! What operators change, and the documents in which they see things, for the command line and HTTP alike. What is read from
+//! outside is read by [`crate::look`]. Prints nothing and knows no protocol.
 
 pub(crate) mod breakers;
 pub(crate) mod census;
@@ -9,14 +9,19 @@ pub(crate) mod fault;
 pub(crate) mod keeper;
 pub(crate) mod letter;
 pub(crate) mod overview;
-pub(crate) mod patience;
 pub(crate) mod queues;
 pub(crate) mod revoke;
-pub(crate) mod search;
-pub(crate) mod task;
 pub(crate) mod task_view;
 pub(crate) mod tasks;
 pub(crate) mod text;
 pub(crate) mod values;
 pub(crate) mod when;
 pub(crate) mod workers;
+
+use crate::app::App;
+use crate::config::Config;
+
+/// Adds the commands of a configuration to a program.
+pub(crate) fn with_commands(app: App, config: &Config) -> App {
+    config.commands.iter().cloned().fold(app, App::command)
+}

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::breakers::Overview;
 use super::queues::{self, Audit};
-use super::workers::{self, Worker};
 use crate::config::Config;
+use crate::look::workers::{self, Worker};
 
 /// What was read.
 pub(crate) struct Whole {

@@ -7,9 +7,9 @@ use celeriac_actors::time::Timestamp;
 
 use super::census::Census;
 use super::fault::Fault;
-use super::task::{Found, Hunt};
 use crate::client::RevokeOptions;
-use crate::store::AuditEntry;
+use crate::look::hunt::{Found, Hunt};
+use crate::store::{AuditEntry, Store};
 
 /// How long a revocation is remembered beyond the time of the last task that was seen to wait.
 const BEYOND: std::time::Duration = std::time::Duration::from_secs(86_400);
@@ -18,6 +18,8 @@ const BEYOND: std::time::Duration = std::time::Duration::from_secs(86_400);
 pub(crate) struct Revoking<'a> {
     /// How tasks are looked for; its id only matters where one is revoked.
     pub(crate) hunt: Hunt<'a>,
+    /// Where it is recorded, or why there is none.
+    pub(crate) store: Result<&'a Store, String>,
     pub(crate) revocation: Revocation,
     /// Only in this queue; `None` is all of them.
     pub(crate) queue: Option<&'a str>,
@@ -90,7 +92,7 @@ impl Revoking<'_> {
                 "it is revoked, but not recorded in the audit: {why}"
             ))
         };
-        let store = self.hunt.store.as_ref().map_err(|why| unwritten(why))?;
+        let store = self.store.as_ref().map_err(|why| unwritten(why))?;
         let written = self.hunt.patience.insist(|| store.record(entry.clone()));
         written.await.map_err(|error| unwritten(&error))
     }
@@ -169,6 +171,15 @@ impl Place {
         match self {
             Self::Running(worker) => Some(worker),
             _ => None,
+        }
+    }
+
+    /// Returns whether nothing was there to be revoked, which ends a command with an error that says so.
+    pub(crate) const fn is_a_miss(&self, all_was_searched: bool) -> bool {
+        match self {
+            Self::Unknown => all_was_searched,
+            Self::Ended(state) => !matches!(state, TaskState::Cancelled),
+            Self::Running(_) | Self::Waiting(..) => false,
         }
     }
 

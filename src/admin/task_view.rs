@@ -1,9 +1,9 @@
-//! How one task is shown, as a document. Pure.
+//! How one task is named, and how it is shown as a document. Pure.
 
 use celeriac_actors::context::Job;
 use celeriac_actors::failure::Failure;
 use celeriac_actors::frame::{FrameLimits, decode_value};
-use celeriac_actors::ids::TaskId;
+use celeriac_actors::ids::{BurialId, TaskId};
 use celeriac_actors::lease::FinalRecord;
 use celeriac_actors::ports::DeadLetter;
 use celeriac_actors::progress::Progress;
@@ -12,9 +12,24 @@ use celeriac_actors::state::TaskState;
 use celeriac_actors::time::millis;
 use serde_json::{Map, Value, json};
 
-use super::search::open;
-use super::task::Found;
+use super::text::brief;
 use super::values;
+use crate::look::hunt::Found;
+use crate::look::search::open;
+
+/// Reads the id of a task; that of a dead letter is another one's argument.
+pub(crate) fn read_id(text: &str) -> Result<TaskId, String> {
+    text.parse().map_err(|error| {
+        let typed = brief(text, 60);
+        match text.trim().parse::<BurialId>() {
+            Ok(letter) => format!(
+                "`{typed}` is the id of a dead letter: `dead show {letter}` shows it, `task show {}` its task",
+                letter.task
+            ),
+            Err(_) => format!("`{typed}` is no id of a task: {error}"),
+        }
+    })
+}
 
 /// Returns everything as one document.
 pub(crate) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value {
@@ -27,6 +42,9 @@ pub(crate) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value
         } else {
             document["error"] = error_of(end, limits);
         }
+    }
+    if let Some(fate) = found.fate {
+        document["revoked"] = json!(fate);
     }
     if let Some(why) = &found.unread {
         document["result_unread"] = json!(why);

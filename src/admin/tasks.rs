@@ -1,5 +1,6 @@
 //! Stored tasks as rows of a list.
 
+use celeriac_actors::envelope::Envelope;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::StoredTask;
@@ -8,7 +9,8 @@ use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::search::open;
+use crate::look::revoked::{Revoked, fate};
+use crate::look::search::open;
 
 /// One stored task.
 pub(crate) struct Row {
@@ -18,14 +20,21 @@ pub(crate) struct Row {
     pub(crate) worker: Option<String>,
     /// What it says of itself, or why it says nothing.
     pub(crate) job: Result<Told, String>,
+    /// What a revocation means for it.
+    pub(crate) fate: Option<&'static str>,
     pub(crate) bytes: usize,
 }
 
 pub(crate) struct Told {
     pub(crate) header: celeriac_actors::header::Header,
-    pub(crate) task: String,
-    pub(crate) revival: u32,
-    pub(crate) last_failure: Option<String>,
+    pub(crate) envelope: Envelope,
+}
+
+impl Told {
+    pub(crate) fn last_failure(&self) -> Option<&str> {
+        let last = self.envelope.history.last()?;
+        Some(&last.message)
+    }
 }
 
 impl Row {
@@ -33,9 +42,7 @@ impl Row {
         let bytes = task.frame.len();
         let told = open(task.frame, limits).map(|job| Told {
             header: job.header,
-            task: job.envelope.task.to_string(),
-            revival: job.envelope.revival,
-            last_failure: job.envelope.history.last().map(|last| last.message.clone()),
+            envelope: job.envelope,
         });
         Self {
             queue: queue.clone(),
@@ -43,14 +50,23 @@ impl Row {
             due: task.due,
             worker: task.holder.map(|(worker, _)| worker.to_string()),
             job: told,
+            fate: None,
             bytes,
+        }
+    }
+
+    /// Finds out whether it was revoked.
+    pub(crate) fn judge(&mut self, revoked: &Revoked) {
+        if let Ok(told) = &self.job {
+            let terminate = revoked.of(&self.queue, &told.header, &told.envelope);
+            self.fate = terminate.map(|terminate| fate(self.state, terminate));
         }
     }
 
     pub(crate) fn is_of(&self, pattern: Option<&str>) -> bool {
         match (pattern, &self.job) {
             (None, _) => true,
-            (Some(pattern), Ok(told)) => route::matches(pattern, &told.task),
+            (Some(pattern), Ok(told)) => route::matches(pattern, told.envelope.task.as_str()),
             (Some(_), Err(_)) => false,
         }
     }
@@ -62,19 +78,20 @@ impl Row {
             "due": self.due.map(|due| due.to_string()),
             "worker": self.worker,
             "bytes": self.bytes,
+            "revoked": self.fate,
         });
         match &self.job {
             Ok(told) => {
                 let header = &told.header;
                 document["id"] = json!(header.id);
-                document["task"] = json!(told.task);
+                document["task"] = json!(told.envelope.task);
                 document["priority"] = json!(header.priority);
                 document["attempts"] = header.attempts.into();
                 document["deliveries"] = header.deliveries.into();
-                document["revival"] = told.revival.into();
+                document["revival"] = told.envelope.revival.into();
                 document["enqueued_at"] = header.enqueued_at.to_string().into();
                 document["expires_at"] = json!(header.expires_at.map(|at| at.to_string()));
-                document["last_failure"] = json!(told.last_failure);
+                document["last_failure"] = json!(told.last_failure());
             }
             Err(reason) => document["garbage"] = json!(reason),
         }

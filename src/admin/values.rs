@@ -11,6 +11,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value, json};
 
+use crate::base64::encode as base64;
+
 /// JSON as somebody typed it, no key of an object twice.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Typed(pub(crate) Value);
@@ -209,28 +211,6 @@ impl<'de> Visitor<'de> for Reader {
         }
         Ok(Value::Object(object))
     }
-}
-
-/// Returns bytes in base64, padded.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().enumerate().fold(0_u32, |group, (at, byte)| {
-            group | u32::from(*byte) << (16 - 8 * at)
-        });
-        for digit in 0..4 {
-            let value = (group >> (18 - 6 * digit)) & 63;
-            let is_there = digit <= chunk.len();
-            out.push(if is_there {
-                char::from(DIGITS[value as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    out
 }
 
 #[cfg(test)]

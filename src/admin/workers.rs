@@ -1,60 +1,27 @@
-//! The workers of a broker as commands see them: their records, with the detail taken apart.
+//! How the workers of a broker are shown: as lines for people, and as documents.
 
 use std::time::Duration;
 
 use celeriac_actors::budget::BudgetStatus;
-use celeriac_actors::ids::TaskId;
-use celeriac_actors::ports::{Broker, BrokerError, WorkerRecord};
-use celeriac_actors::progress::Progress;
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::text::{plain, span, when};
+use super::text::{ago, plain, span};
+use crate::look::workers::Worker;
 use crate::runtime::WorkerDetail;
 
-/// One worker.
-#[derive(Clone, Debug)]
-pub(crate) struct Worker {
-    pub(crate) record: WorkerRecord,
-    /// What it told of itself; `None` where that cannot be read here, as from another version.
-    pub(crate) detail: Option<WorkerDetail>,
+/// Returns how many lanes there are; those that were replaced do not count.
+pub(crate) fn lanes(detail: &WorkerDetail) -> usize {
+    detail.lanes.iter().filter(|lane| !lane.retired).count()
+}
+
+/// Returns how many lanes have a thread that is blocked.
+pub(crate) fn blocked(detail: &WorkerDetail) -> usize {
+    let serving = detail.lanes.iter().filter(|lane| !lane.retired);
+    serving.filter(|lane| lane.blocked_by.is_some()).count()
 }
 
 impl Worker {
-    fn new(record: WorkerRecord) -> Self {
-        let detail = serde_json::from_str(&record.detail).ok();
-        Self { record, detail }
-    }
-
-    /// Returns the word for how it is.
-    pub(crate) fn state(&self) -> &'static str {
-        match (self.record.alive, self.record.quiet) {
-            (false, _) => "silent",
-            (true, true) => "quiet",
-            (true, false) => "alive",
-        }
-    }
-
-    /// Returns since when nothing was heard of it, when it counts as dead.
-    pub(crate) fn silent_since(&self) -> Option<Timestamp> {
-        (!self.record.alive).then_some(self.record.seen_at)
-    }
-
-    /// Returns how long it has been up, or was until its last word.
-    pub(crate) fn up(&self, now: Timestamp) -> Duration {
-        let until = self.silent_since().unwrap_or(now);
-        until.since(self.record.started_at)
-    }
-
-    /// Returns how many attempts run, by its last word; of one that is silent nobody knows of any.
-    pub(crate) fn running(&self) -> usize {
-        if !self.record.alive {
-            return 0;
-        }
-        let lanes = self.detail.iter().flat_map(|detail| &detail.lanes);
-        lanes.map(|lane| lane.running_total).sum()
-    }
-
     /// Returns what it cannot reach, as lines for people; what one that is silent could not is over.
     pub(crate) fn outages(&self) -> Vec<String> {
         let Some(detail) = self.detail.as_ref().filter(|_| self.record.alive) else {
@@ -78,7 +45,7 @@ impl Worker {
 
     /// Returns what has become of it and of its tasks, when nothing is heard of it. `all` are the workers there are.
     pub(crate) fn obituary(&self, all: &[Self], now: Timestamp) -> Option<String> {
-        let seen = when(self.silent_since()?, now);
+        let seen = ago(self.silent_since()?, now);
         let takes = |other: &Self| {
             let is_shared = |queue| self.record.queues.contains(queue);
             other.record.alive && other.record.queues.iter().any(is_shared)
@@ -143,30 +110,9 @@ impl Worker {
             "children": detail.map(|d| &d.children),
             "stuck_threads": detail.map(|d| d.stuck_threads),
             "http": detail.and_then(|d| d.http),
+            "lanes_blocked": detail.map(blocked),
+            "tasks": detail.and_then(|d| d.tasks.as_ref()),
+            "queue_caps": detail.map(|d| &d.queue_caps),
         })
     }
-}
-
-/// Returns the last word about how far a task has come, where an attempt of it runs.
-pub(crate) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> {
-    let alive = workers.iter().filter(|worker| worker.record.alive);
-    let lanes = alive
-        .flat_map(|worker| &worker.detail)
-        .flat_map(|it| &it.lanes);
-    let all = lanes.flat_map(|lane| &lane.progress);
-    let its = all.filter(|(id, _)| *id == task);
-    its.map(|(_, progress)| progress)
-        .max_by_key(|it| it.at)
-        .cloned()
-}
-
-/// Reads the workers, those alive first, then by name.
-pub(crate) async fn read(broker: &dyn Broker) -> Result<Vec<Worker>, BrokerError> {
-    let records = broker.workers().await?;
-    let mut workers: Vec<Worker> = records.into_iter().map(Worker::new).collect();
-    workers.sort_by(|a, b| {
-        let key = |w: &Worker| (!w.record.alive, w.record.worker.clone());
-        key(a).cmp(&key(b))
-    });
-    Ok(workers)
 }

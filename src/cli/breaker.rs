@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_actors::breaker::{Board, BoardError, BreakerRecord, BreakerState};
-use celeriac_actors::ids::BreakerName;
+use celeriac_actors::breaker::{Board, BoardError, BreakerPolicy, BreakerRecord, BreakerState};
+use celeriac_actors::ids::{BreakerName, TaskName};
 use celeriac_actors::ports::Broker;
 use celeriac_actors::time::Clock as _;
 use clap::Subcommand;
@@ -39,7 +39,7 @@ pub(crate) enum BreakerCommand {
         /// Its name.
         name: BreakerName,
         /// How long, such as `10m`; then a single task tries. Without it: until it is closed by hand.
-        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = length)]
         length: Option<Duration>,
     },
     /// Close a breaker: tasks that need it run again.
@@ -47,6 +47,21 @@ pub(crate) enum BreakerCommand {
         /// Its name.
         name: BreakerName,
     },
+}
+
+/// The longest time for which a breaker is opened by hand.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// Reads for how long a breaker is to be open.
+fn length(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if length < BreakerPolicy::MIN_OPEN || length > LONGEST {
+        return Err(
+            "it can be open for 10ms to 365days; without --for it is until it is closed by hand, and `breaker close` closes it"
+                .to_owned(),
+        );
+    }
+    Ok(length)
 }
 
 pub(crate) fn run(command: &BreakerCommand, global: &Global, app: &App) -> Result<Exit, Failure> {
@@ -60,13 +75,17 @@ pub(crate) fn run(command: &BreakerCommand, global: &Global, app: &App) -> Resul
                 let now = SystemClock.now();
                 let who = operator();
                 let step = move |record: &BreakerRecord| Some(record.opened_by(&who, *length, now));
-                change(&session, broker, name, "breaker.open", step).await
+                change((&session, app), broker, name, "breaker.open", step).await
             }
             BreakerCommand::Close { name } => {
+                let known = look(&broker).await?;
+                if known.find(name).is_none() {
+                    return Err(Failure::from(known.unknown(name)));
+                }
                 let now = SystemClock.now();
                 let who = operator();
                 let step = move |record: &BreakerRecord| record.closed_by(&who, now);
-                change(&session, broker, name, "breaker.close", step).await
+                change((&session, app), broker, name, "breaker.close", step).await
             }
         }
     })?
@@ -107,7 +126,7 @@ async fn show(
 
 /// Changes a breaker by hand, writes the audit, and says what holds now.
 async fn change(
-    session: &Session,
+    (session, app): (&Session, &App),
     broker: Arc<dyn Broker>,
     name: &BreakerName,
     action: &str,
@@ -126,7 +145,8 @@ async fn change(
         let hint = did_you_mean(name.as_str(), known.map(|it| it.record.name.as_str()));
         let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
         output::complain(&format!(
-            "celeriac: no worker uses the breaker {name} now{hint}"
+            "celeriac: no worker uses the breaker {name} now, so it holds up nothing{}{hint}",
+            kind(app, name)
         ));
     }
     let breaker = Breaker::new(record);
@@ -140,6 +160,18 @@ async fn change(
         output::line(&format!("{}; nothing was changed", breaker.sentence(now)));
     }
     Ok(Exit::Ok)
+}
+
+/// Says so where a kind of task of this program has this name and no breaker of its own.
+fn kind(app: &App, name: &BreakerName) -> &'static str {
+    let policy = TaskName::new(name.as_str()).ok();
+    let policy = policy.and_then(|task| app.registry().policy_of(&task));
+    match policy {
+        Some(policy) if policy.own_breaker().is_none() => {
+            ": the kind of task of this name has no breaker (`Policy::breaker` gives it one)"
+        }
+        _ => "",
+    }
 }
 
 /// Writes into the audit what was done.

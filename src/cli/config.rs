@@ -6,7 +6,7 @@ use super::exit::{Exit, Failure};
 use super::session::sources;
 use super::{Global, output};
 use crate::app::App;
-use crate::config::load;
+use crate::config::{check_programs, load};
 
 /// Shows or checks the configuration.
 #[derive(Debug, Subcommand)]
@@ -18,7 +18,8 @@ pub(crate) enum ConfigCommand {
 }
 
 pub(crate) fn run(command: &ConfigCommand, global: Global, app: &App) -> Result<Exit, Failure> {
-    let loaded = load(&sources(&global, app, &[]));
+    let sources = sources(&global, app, &[]);
+    let mut loaded = load(&sources);
     match command {
         ConfigCommand::Show => {
             if global.json {
@@ -32,6 +33,8 @@ pub(crate) fn run(command: &ConfigCommand, global: Global, app: &App) -> Result<
             Ok(Exit::Ok)
         }
         ConfigCommand::Check => {
+            let programs = check_programs(&sources, &loaded);
+            loaded.report.mistakes.extend(programs);
             let failed = loaded.report.errors() > 0;
             if global.json {
                 output::json(&loaded.report);

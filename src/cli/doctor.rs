@@ -19,7 +19,7 @@ use super::exit::{Exit, Failure};
 use super::output;
 use super::session::{Session, sources};
 use crate::app::App;
-use crate::config::{Loaded, Severity, load};
+use crate::config::{Loaded, Severity, check_programs, load};
 
 /// Checks everything that a worker needs.
 #[derive(Args, Debug)]
@@ -77,7 +77,10 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, app: &App) -> Result<Exit,
         failures: 0,
         warnings: 0,
     };
-    let loaded = load(&sources(global, app, &[]));
+    let sources = sources(global, app, &[]);
+    let mut loaded = load(&sources);
+    let programs = check_programs(&sources, &loaded);
+    loaded.report.mistakes.extend(programs);
     round.note(configuration(&loaded));
     let notes = loaded.notes.clone();
     let Ok(config) = loaded.into_result() else {

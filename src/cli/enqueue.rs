@@ -2,7 +2,7 @@
 
 mod asks;
 mod chunks;
-mod lines;
+pub(super) mod lines;
 mod sender;
 mod wait;
 
@@ -28,6 +28,7 @@ use super::text::brief;
 use super::{Global, demo_tasks, output, values};
 use crate::admin::enqueue::order::{Desk, Order};
 use crate::admin::enqueue::when;
+use crate::admin::with_commands;
 use crate::app::App;
 use crate::client::Client;
 
@@ -136,12 +137,14 @@ pub(crate) fn run(args: &EnqueueArgs, global: &Global, app: App) -> Result<Exit,
     // A program without tasks of its own enqueues for others.
     let strict = !args.any_task && app.registry().names().next().is_some();
     // Demo tasks are checked as if they were known: a daemon with `--demo` knows them.
-    let mut app = demo_tasks::add(app);
+    let app = demo_tasks::add(app);
     let limit = match &args.timeout {
         Some(text) => Some(when::span("--timeout", text).map_err(Failure::usage)?),
         None => None,
     };
     let session = Session::open(global, &app, &[])?;
+    // So are commands: a daemon with this configuration has them.
+    let mut app = with_commands(app, &session.config);
     adjust(&mut app, &session.config);
     let work = Work {
         args,
@@ -360,7 +363,7 @@ impl Work<'_> {
     }
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin()));
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use celeriac_actors::health::Verdict;
+
 use super::output;
 use crate::admin::fault::Fault;
 
@@ -21,6 +23,8 @@ pub enum Exit {
     GaveUp,
     /// 75: the process wants to be replaced.
     Recycle,
+    /// 0 to 3: the verdict of `celeriac health`.
+    Verdict(Verdict),
 }
 
 impl Exit {
@@ -34,6 +38,7 @@ impl Exit {
             Self::Unavailable => 69,
             Self::GaveUp => 70,
             Self::Recycle => 75,
+            Self::Verdict(verdict) => verdict.code(),
         }
     }
 }

@@ -12,13 +12,18 @@ use crate::telemetry::escape;
 /// Whether something that was to be read could not be written.
 static UNWRITTEN: AtomicBool = AtomicBool::new(false);
 
+/// Whether whoever read the output has gone away.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
 /// Writes a line to standard output. A closed pipe ends the output, not the command; a full disk is said once, and the
 /// command ends with a failure.
 pub(crate) fn line(text: &str) {
     let Err(error) = writeln!(io::stdout().lock(), "{text}") else {
         return;
     };
-    if error.kind() != io::ErrorKind::BrokenPipe && !UNWRITTEN.swap(true, Ordering::Relaxed) {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        CLOSED.store(true, Ordering::Relaxed);
+    } else if !UNWRITTEN.swap(true, Ordering::Relaxed) {
         complain(&format!("celeriac: the output cannot be written: {error}"));
     }
 }
@@ -26,6 +31,11 @@ pub(crate) fn line(text: &str) {
 /// Returns whether output was lost for another reason than a reader that went away.
 pub(crate) fn is_unwritten() -> bool {
     UNWRITTEN.load(Ordering::Relaxed)
+}
+
+/// Returns whether whoever read the output has gone away.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
 }
 
 /// Writes a value as one line of JSON to standard output.

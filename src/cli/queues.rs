@@ -1,9 +1,13 @@
-//! `celeriac queues`: what every queue holds and has counted, and whether the two agree.
+//! `celeriac queues`, `queues pause|resume|purge`: what every queue holds and has counted, and whether the two agree.
 
-use celeriac_actors::ports::QueueStatus;
+pub(super) mod change;
+
+use celeriac_actors::ports::{Broker, QueueStatus};
 use celeriac_actors::time::{Clock, Timestamp};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::change::{OneQueue, PurgeArgs};
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use super::{Global, output, text};
@@ -11,10 +15,41 @@ use crate::admin::queues::{Audit, document, read};
 use crate::app::App;
 use crate::clock::SystemClock;
 
-pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
+/// Shows or changes queues.
+#[derive(Args, Debug)]
+pub(crate) struct QueuesArgs {
+    #[command(subcommand)]
+    command: Option<QueuesCommand>,
+}
+
+/// What is done to a queue; without it all are shown.
+#[derive(Debug, Subcommand)]
+enum QueuesCommand {
+    /// Have a queue hand out nothing; what runs goes on, and what comes waits.
+    Pause(OneQueue),
+    /// Have a paused queue hand out tasks again.
+    Resume(OneQueue),
+    /// End the tasks that are ready in a queue, for good: they count as cancelled.
+    Purge(PurgeArgs),
+}
+
+pub(crate) fn run(args: &QueuesArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
     let broker = session.existing_broker()?;
-    let queues = Session::block_on(Session::insist(|| read(&*broker, &session.config)))??;
+    let Some(command) = &args.command else {
+        return list(&session, &*broker);
+    };
+    Session::block_on(async {
+        match command {
+            QueuesCommand::Pause(args) => change::pause(&session, &*broker, (args, true)).await,
+            QueuesCommand::Resume(args) => change::pause(&session, &*broker, (args, false)).await,
+            QueuesCommand::Purge(args) => change::purge(&session, &*broker, args).await,
+        }
+    })?
+}
+
+fn list(session: &Session, broker: &dyn Broker) -> Result<Exit, Failure> {
+    let queues = Session::block_on(Session::insist(|| read(broker, &session.config)))??;
     let audit = Audit::of(&queues);
     if session.json {
         let list: Vec<Value> = queues.iter().map(document).collect();

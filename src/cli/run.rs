@@ -13,7 +13,7 @@ use celeriac_actors::ids::QueueName;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::ResultLimits;
-use celeriac_actors::ports::{Broker, DeadLetters, Spool};
+use celeriac_actors::ports::{Broker, DeadLetters, Snapshots, Spool};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
 use slog::{Logger, error, info, warn};
@@ -28,9 +28,11 @@ use super::demo_tasks;
 use super::exit::{Exit, Failure};
 use super::policies::adjust;
 use super::session::Session;
+use crate::admin::with_commands;
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::{Config, Recycle, StoreTarget};
+use crate::database::outbox::Gauges;
 use crate::isolation::{IsolationOptions, own_program};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
@@ -58,7 +60,7 @@ pub(crate) struct RunArgs {
     /// Serve no HTTP API.
     #[arg(long)]
     no_http: bool,
-    /// End with 0 when nothing is ready, active, due for retry, unsettled or spooled.
+    /// End with 0 when nothing is ready, active, due for retry, unsettled, spooled or in an outbox of the program.
     #[arg(long)]
     burst: bool,
     /// Know the demo tasks (`demo.echo`, `demo.checksum`, ...) as well.
@@ -92,6 +94,9 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
     session.log = log.clone();
     for note in &session.notes {
         info!(log, "configuration"; "key" => &note.key, "note" => &note.message);
+    }
+    for mistake in &session.programs {
+        warn!(log, "a command cannot be started here"; "key" => &mistake.key, "found" => &mistake.found);
     }
     let ended = daemon(args, &session, app, &log);
     // A reader that has stalled costs the last lines, not the exit.
@@ -165,7 +170,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     let Some(broker) = opened else {
         return Ok(Exit::Ok);
     };
-    let mut app = config.commands.iter().cloned().fold(app, App::command);
+    let mut app = with_commands(app, config);
     adjust(&mut app, config);
     for (name, over) in &config.breakers {
         app.override_breaker(name.clone(), *over);
@@ -182,6 +187,8 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     options.max_stuck_threads = config.max_stuck_threads;
     options.recycle_grace = config.grace;
     options.isolation = isolation_options(config, args.demo);
+    options.monitor.thresholds = config.health.clone();
+    options.monitor.directories = vec![config.data_dir.clone()];
     options.log = log.clone();
     options.spool = session.spool(&broker)?;
     if let Err(error) = make_data_directory(config) {
@@ -189,6 +196,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     }
     let store = Arc::new(session.store()?);
     options.store = Some(Arc::clone(&store) as Arc<dyn DeadLetters>);
+    options.monitor.snapshots = Some(Arc::clone(&store) as Arc<dyn Snapshots>);
     if let Some(web) = &web {
         options.http = Some(web.address());
         options.observer = Some(Arc::clone(&hub) as Arc<dyn Observer>);
@@ -197,6 +205,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     let registry = app.registry().clone();
     let burst = args.burst.then(|| Burst {
         broker: Arc::clone(&broker),
+        outboxes: app.outboxes(),
         spool: options.spool.clone(),
         consumed: config.consume.clone(),
     });
@@ -278,16 +287,18 @@ async fn live(
 struct Burst {
     broker: Arc<dyn Broker>,
     spool: Option<Arc<dyn Spool>>,
+    outboxes: Gauges,
     /// The queues that are drained here.
     consumed: Vec<QueueName>,
 }
 
-/// Completes when nothing is ready, active, due for retry or unsettled, nor on its way from the spool; never without
-/// `--burst`.
+/// Completes when nothing is ready, active, due for retry or unsettled, nor on its way from the spool or from an outbox of
+/// the program; never without `--burst`.
 async fn until_done(burst: Option<Burst>) {
     let Some(Burst {
         broker,
         spool,
+        outboxes,
         consumed,
     }) = burst
     else {
@@ -297,7 +308,10 @@ async fn until_done(burst: Option<Burst>) {
     let holds = |spool: &Arc<dyn Spool>, queue| spool.holds(queue).unwrap_or(false);
     loop {
         tokio::time::sleep(BURST_LOOK).await;
-        // Before the broker: what has left the spool is there.
+        // Before the broker: what has left the outbox or the spool is there.
+        if waits(&outboxes).await {
+            continue;
+        }
         let spool = spool.as_ref();
         if spool.is_some_and(|spool| consumed.iter().any(|queue| holds(spool, queue))) {
             continue;
@@ -318,6 +332,13 @@ async fn until_done(burst: Option<Burst>) {
             return;
         }
     }
+}
+
+/// Returns whether tasks wait in an outbox; of one that cannot be read nobody knows, and its relay says so.
+async fn waits(outboxes: &Gauges) -> bool {
+    let outboxes = outboxes.clone();
+    let read = tokio::task::spawn_blocking(move || outboxes.read()).await;
+    matches!(read, Ok(Ok(Some(status))) if status.pending > 0)
 }
 
 /// Tells systemd that the daemon is ready, and that it lives for as long as its tree does. Never completes.
@@ -392,5 +413,44 @@ fn isolation_options(config: &Config, demo: bool) -> IsolationOptions {
         memory_limit: isolation.memory_limit,
         nice: isolation.nice,
         demo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::outbox::OutboxStatus;
+    use celeriac_actors::testkit::{MemoryBroker, RunningClock};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Goal: a burst does not end while rows wait in an outbox, and ends when they are gone.
+    #[tokio::test]
+    async fn a_burst_waits_for_the_outbox() {
+        let left = Arc::new(AtomicU64::new(3));
+        let mut outboxes = Gauges::default();
+        let rows = Arc::clone(&left);
+        outboxes.push(move || {
+            let pending = rows.load(Ordering::Acquire);
+            rows.store(pending.saturating_sub(1), Ordering::Release);
+            Ok(OutboxStatus {
+                pending,
+                rejected: 0,
+            })
+        });
+        let burst = Burst {
+            broker: Arc::new(MemoryBroker::new(Arc::new(RunningClock::default()))),
+            spool: None,
+            outboxes,
+            consumed: Vec::new(),
+        };
+        until_done(Some(burst)).await;
+        assert_eq!(left.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn an_outbox_that_cannot_be_read_is_not_waited_for() {
+        let mut outboxes = Gauges::default();
+        outboxes.push(|| Err("away".to_owned()));
+        assert!(!waits(&outboxes).await);
     }
 }

@@ -16,24 +16,23 @@ use celeriac_actors::time::Clock as _;
 
 use super::exit::{Exit, Failure};
 use super::rights::{advice, is_there};
-use super::{Global, output};
+use super::{Global, demo_tasks, output};
 use crate::admin::keeper::Keeper;
-use crate::admin::patience::Patience;
 use crate::app::App;
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::config::{
-    self, BrokerTarget, Config, Effective, Flags, Note, Sources, StoreTarget, Synchronous,
+    self, BrokerTarget, Config, Effective, Flags, Mistake, Note, Sources, StoreTarget, Synchronous,
 };
 use crate::late::LateBroker;
+pub(crate) use crate::look::Away;
+use crate::look::Patience;
 use crate::spool::{self, SpoolOptions, SqliteSpool};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 use crate::store::{Store, StoreOptions, StoreUrl};
 
 /// How long a one-shot command waits for a broker or store that is away.
 const ONE_SHOT: Duration = Patience::ONE_SHOT.span();
-
-pub(crate) use crate::admin::patience::Away;
 
 /// What a command works with.
 #[derive(Clone)]
@@ -42,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) notes: Vec<Note>,
     /// The configuration as it is shown: secrets are hidden.
     pub(crate) effective: Effective,
+    /// What is wrong with the programs of commands on this machine.
+    pub(crate) programs: Vec<Mistake>,
     pub(crate) json: bool,
     /// Where adapters log; nowhere until the command starts its logs.
     pub(crate) log: slog::Logger,
@@ -56,7 +57,9 @@ impl Session {
         app: &App,
         set: &[(&str, Option<String>)],
     ) -> Result<Self, Failure> {
-        let loaded = config::load(&sources(global, app, set));
+        let sources = sources(global, app, set);
+        let loaded = config::load(&sources);
+        let programs = config::check_programs(&sources, &loaded);
         let (notes, effective) = (loaded.notes.clone(), loaded.effective.clone());
         if loaded.report.errors() == 0 && loaded.report.warnings() > 0 {
             output::complain(loaded.report.to_string().trim_end());
@@ -66,6 +69,7 @@ impl Session {
             .map_err(|report| Failure::new(Exit::Usage, report))?;
         Ok(Self {
             effective,
+            programs,
             ..Self::new(config, notes, global.json)
         })
     }
@@ -76,6 +80,7 @@ impl Session {
             config,
             notes,
             effective: Effective { keys: Vec::new() },
+            programs: Vec::new(),
             json,
             log: slog::Logger::root(slog::Discard, slog::o!()),
             complains: true,
@@ -145,6 +150,22 @@ impl Session {
                 )))
             }
             _ => self.broker(None),
+        }
+    }
+
+    /// Opens the broker as it is now: no patience with one that is away, and none is made where none is.
+    pub(crate) fn broker_now(&self) -> Result<Arc<dyn Broker>, Failure> {
+        if self.is_unmade() {
+            return self.existing_broker();
+        }
+        self.broker_within(None, Duration::ZERO)
+    }
+
+    /// Returns whether the embedded broker was never made.
+    pub(crate) fn is_unmade(&self) -> bool {
+        match &self.config.broker {
+            BrokerTarget::Embedded { dir } => !dir.join("broker.db").exists(),
+            _ => false,
         }
     }
 
@@ -282,7 +303,9 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
         flags = flags.set_some(*key, value.clone());
     }
     let mut sources = Sources::of_process(flags);
-    sources.tasks = app.registry().names().map(ToString::to_string).collect();
+    let names = |app: &App| app.registry().names().map(ToString::to_string).collect();
+    sources.tasks = names(app);
+    sources.demo_tasks = names(&demo_tasks::add(App::new()));
     sources
 }
 

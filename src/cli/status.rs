@@ -1,19 +1,25 @@
 //! `celeriac status`: the whole at a glance, read from the broker, whichever process runs the work.
 
-use std::sync::Arc;
+mod watch;
 
-use celeriac_actors::activity::LaneActivity;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_actors::activity::{LaneActivity, Running};
+use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::{Broker, BrokerError};
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
-use serde_json::Value;
+use clap::Args;
+use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
 use super::queues;
 use super::session::Session;
 use super::spool::{self, Seen};
-use super::text::{span, when};
+use super::text::{ago, span};
 use super::when::to_the_second;
-use super::workers::Worker;
 use super::{Global, output};
 use crate::admin::breakers::Breaker;
 use crate::admin::overview::Whole;
@@ -21,14 +27,32 @@ use crate::admin::queues::Audit;
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::database::outbox::{Gauges, OutboxStatus};
+use crate::look::Patience;
+use crate::look::revoked::{Revoked, fate};
+use crate::look::workers::Worker;
 
 /// The most running attempts that are listed.
 const MAX_RUNNING: usize = 20;
 
-pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
+/// Shows the whole.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Look again every so many seconds (1 to 3600; 2 when not said) until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
+
+pub(crate) fn run(args: &StatusArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
     let session = Session::open(global, app, &[])?;
+    if let Some(seconds) = args.watch {
+        let broker = session.existing_broker()?;
+        let pause = Duration::from_secs(seconds);
+        return Session::block_on(watch::run(&session, &broker, pause))?;
+    }
     let now = SystemClock.now();
-    let status = match read(&session) {
+    let status = match read(&session, app.outboxes()) {
         Err(failure) => return Err(without_broker(failure, &session, now)),
         Ok(status) => status,
     };
@@ -41,10 +65,12 @@ pub(crate) fn run(global: &Global, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn read(session: &Session) -> Result<Status, Failure> {
+fn read(session: &Session, outboxes: Gauges) -> Result<Status, Failure> {
     let broker = session.existing_broker()?;
     let looked = Session::insist(|| look(&broker, &session.config));
-    Ok(Session::block_on(looked)??)
+    let mut status: Status = Session::block_on(looked)??;
+    status.outbox = outboxes.read().transpose();
+    Ok(status)
 }
 
 /// Shows what can be seen without the broker: the spool, which matters most just then.
@@ -63,12 +89,27 @@ fn without_broker(failure: Failure, session: &Session, now: Timestamp) -> Failur
 struct Status {
     whole: Whole,
     spool: Option<Seen>,
+    /// The program's outboxes, where it has some, or why they cannot be read.
+    outbox: Option<Result<OutboxStatus, String>>,
+    /// Of the queues of which tasks run.
+    revoked: Revoked,
+}
+
+/// Returns the queues of which tasks run, by what the workers tell.
+fn at_work(workers: &[Worker]) -> BTreeSet<QueueName> {
+    let alive = workers.iter().filter(|worker| worker.record.alive);
+    let lanes = alive.flat_map(|worker| worker.detail.iter().flat_map(|detail| &detail.lanes));
+    let running = lanes.flat_map(|lane| &lane.running);
+    running.map(|running| running.queue.clone()).collect()
 }
 
 async fn look(broker: &Arc<dyn Broker>, config: &Config) -> Result<Status, BrokerError> {
+    let whole = Whole::read(broker, config).await?;
     Ok(Status {
-        whole: Whole::read(broker, config).await?,
+        revoked: Revoked::read(&**broker, at_work(&whole.workers), Patience::ONE_SHOT).await?,
+        whole,
         spool: spool::look(config),
+        outbox: None,
     })
 }
 
@@ -77,6 +118,14 @@ impl Status {
         let mut document = self.whole.document(broker, now);
         if let Some(spool) = &self.spool {
             document["spool"] = spool.document();
+        }
+        match &self.outbox {
+            None => {}
+            Some(Ok(outbox)) => {
+                document["outbox"] =
+                    json!({ "pending": outbox.pending, "rejected": outbox.rejected });
+            }
+            Some(Err(why)) => document["outbox"] = json!({ "error": why }),
         }
         document
     }
@@ -90,6 +139,7 @@ impl Status {
         if let Some(spool) = &self.spool {
             parts.insert(1, format!("spool   {}", spool.text(now)));
         }
+        parts.extend(self.draw_outbox());
         parts.extend(self.draw_running());
         parts.extend(self.draw_children());
         let shut = self.whole.breakers.table(now, Breaker::is_shut);
@@ -108,6 +158,20 @@ impl Status {
         parts.join("\n\n")
     }
 
+    fn draw_outbox(&self) -> Option<String> {
+        Some(match self.outbox.as_ref()? {
+            Ok(outbox) => {
+                let pending = output::counted(outbox.pending, "task");
+                let rejected = match outbox.rejected {
+                    0 => String::new(),
+                    count => format!(", {count} rejected (table `celeriac_outbox_rejected`)"),
+                };
+                format!("outbox  {pending} not relayed yet{rejected}")
+            }
+            Err(why) => format!("outbox  cannot be read: {}", output::plain(why)),
+        })
+    }
+
     fn draw_workers(&self, now: Timestamp) -> String {
         if self.whole.workers.is_empty() {
             return "no worker has been seen; start one with `celeriac run`".to_owned();
@@ -122,7 +186,7 @@ impl Status {
                     None => worker.state().to_owned(),
                 },
                 span(worker.up(now)),
-                when(record.seen_at, now),
+                ago(record.seen_at, now),
                 match worker.silent_since() {
                     Some(_) => "-".to_owned(),
                     None => format!("{}/{}", worker.running(), record.concurrency),
@@ -168,7 +232,7 @@ impl Status {
                 let children = worker.detail.iter().flat_map(|detail| &detail.children);
                 children.map(move |child| {
                     let dash = || "-".to_owned();
-                    let ran = child.running_ms.map(std::time::Duration::from_millis);
+                    let ran = child.running_ms.map(Duration::from_millis);
                     vec![
                         child.pid.to_string(),
                         child.task.as_ref().map_or_else(dash, ToString::to_string),
@@ -185,6 +249,15 @@ impl Status {
             .collect();
         let head = ["CHILD", "TASK", "ID", "FOR", "DONE", "MEMORY", "WORKER"];
         (!rows.is_empty()).then(|| output::table(&head, &rows))
+    }
+
+    /// What there is to say of an attempt that runs.
+    fn note(&self, blocks: bool, running: &Running) -> String {
+        let revoked = self.revoked.of_id(&running.queue, running.id);
+        let revoked = revoked.map(|terminate| fate(TaskState::Active, terminate));
+        let blocks = blocks.then_some("BLOCKS ITS THREAD");
+        let notes: Vec<&str> = blocks.into_iter().chain(revoked).collect();
+        notes.join(", ")
     }
 
     fn draw_running(&self) -> Option<String> {
@@ -214,9 +287,9 @@ impl Status {
                         running.id.to_string(),
                         running.queue.to_string(),
                         running.attempt.to_string(),
-                        span(std::time::Duration::from_millis(millis)),
+                        span(Duration::from_millis(millis)),
                         worker.record.worker.to_string(),
-                        if blocks { "BLOCKS ITS THREAD" } else { "" }.to_owned(),
+                        self.note(blocks, running),
                     ],
                 ));
             }

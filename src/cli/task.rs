@@ -12,11 +12,11 @@ use super::exit::{Exit, Failure};
 use super::session::Session;
 use super::{Global, output};
 use crate::admin::enqueue::known_queue;
-use crate::admin::patience::Patience;
-use crate::admin::task::{Found, Hunt, read_id};
-use crate::admin::task_view;
+use crate::admin::task_view::{self, read_id};
 use crate::app::App;
 use crate::clock::SystemClock;
+use crate::look::Patience;
+use crate::look::hunt::{Found, Hunt};
 
 /// What is done with one task.
 #[derive(Debug, Subcommand)]
@@ -52,7 +52,7 @@ fn show(args: &ShowArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
         known_queue(&session.config, queue).map_err(Failure::usage)?;
     }
     let broker = session.existing_broker()?;
-    let found = Session::block_on(look(&session, &*broker, id, args.queue.as_deref()))??;
+    let found = Session::block_on(find(&session, &*broker, id, args.queue.as_deref()))??;
     if found.is_nothing() {
         let (looked, total) = (found.looked, found.total);
         let may_be = if found.is_complete {
@@ -82,24 +82,27 @@ fn show(args: &ShowArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
 }
 
 /// Looks for a task everywhere; says so where the store could not be asked.
-async fn look(
+async fn find(
     session: &Session,
     broker: &dyn Broker,
     id: TaskId,
     queue: Option<&str>,
 ) -> Result<Found, Failure> {
     let store = session.store();
-    let store = store.as_ref().map_err(ToString::to_string);
+    let keeper = session.keeper();
     let hunt = Hunt {
         id,
         broker,
-        store,
-        keeper: session.keeper(),
+        store: match &store {
+            Ok(store) => Ok(store),
+            Err(failure) => Err(failure.to_string()),
+        },
+        kept_at: keeper.server(),
         limits: session.limits(),
         patience: Patience::ONE_SHOT,
     };
     let found = hunt.find(queue).await?;
-    if let Some(why) = &found.unasked {
+    if let Some(why) = &found.store_unread {
         output::complain(&format!("celeriac: the store was not asked: {why}"));
     }
     Ok(found)

@@ -11,15 +11,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use super::search::{Search, stored};
 use super::session::Session;
-use super::text::{brief, when};
+use super::text::{ago, brief, when};
 use super::{Global, output};
 use crate::admin::enqueue::known_queue;
-use crate::admin::patience::Patience;
 use crate::admin::tasks::Row;
 use crate::app::App;
 use crate::clock::SystemClock;
+use crate::look::Patience;
+use crate::look::revoked::Revoked;
+use crate::look::search::{Search, stored};
 
 /// The states in which tasks are stored, what happens now first.
 const STATES: [TaskState; 4] = [
@@ -132,6 +133,9 @@ impl Listing {
                 break;
             }
         }
+        let revoked = rows.iter().map(|row| row.queue.clone()).collect();
+        let revoked = Revoked::read(broker, revoked, Patience::ONE_SHOT).await?;
+        rows.iter_mut().for_each(|row| row.judge(&revoked));
         Ok(Self {
             rows,
             looked: search.looked,
@@ -152,6 +156,7 @@ impl Listing {
 impl Row {
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let mut notes = Vec::new();
+        notes.extend(self.fate.map(str::to_owned));
         notes.extend(self.due.map(|due| format!("due {}", when(due, now))));
         notes.extend(self.worker.as_ref().map(|worker| format!("on {worker}")));
         let mut cells = vec![self.state.to_string()];
@@ -161,15 +166,15 @@ impl Row {
                 if header.deliveries > 0 {
                     notes.push(format!("rescued {}x", header.deliveries));
                 }
-                let failure = told.last_failure.as_ref();
+                let failure = told.last_failure();
                 notes.extend(failure.map(|last| format!("failed: {}", brief(last, 60))));
                 cells.extend([
-                    told.task.clone(),
+                    told.envelope.task.to_string(),
                     header.id.to_string(),
                     self.queue.to_string(),
                     header.priority.level().to_string(),
                     header.attempts.to_string(),
-                    when(header.enqueued_at, now),
+                    ago(header.enqueued_at, now),
                 ]);
             }
             Err(reason) => {

@@ -1,6 +1,6 @@
 //! One attempt of a command: the program's life from its start to its end.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
@@ -8,13 +8,14 @@ use std::{fmt, io};
 use celeriac_actors::foreign::{ForeignAttempt, ForeignError};
 use celeriac_actors::ports::{Death, KILL_GRACE, LAST_LINES, Stop};
 use celeriac_actors::task::TaskError;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin};
+use tokio::process::ChildStdin;
 use tokio::time::Instant;
 
 use super::Command;
+use super::process::{LOOK, Pipes, Process, signal};
 use super::tail::Tail;
 use crate::exits;
 use crate::runtime::host_name;
@@ -36,12 +37,12 @@ pub(super) async fn run(
         line.push(template.fill(&args).map_err(TaskError::permanent)?);
     }
     let input = serde_json::to_vec(&args)?;
-    let process = start(&command, &line, &attempt).map_err(|error| not_started(&command, error))?;
+    let (process, pipes) =
+        start(&command, &line, &attempt).map_err(|error| not_started(&command, error))?;
+    attempt.runs_in(process.leash());
     let mut visit = Visit {
-        group: process
-            .id()
-            .and_then(|pid| Pid::from_raw(pid.cast_signed())),
         process,
+        peak_memory: None,
         errors: Tail::default(),
         output: Vec::new(),
         max_output: match attempt.max_result() {
@@ -49,7 +50,7 @@ pub(super) async fn run(
             max => max,
         },
     };
-    let ended = visit.last(input, &attempt).await?;
+    let ended = visit.last(pipes, input, &attempt).await?;
     if let Ended::Exited(status) = &ended
         && exits::was_told_to_end(*status)
     {
@@ -76,8 +77,12 @@ fn not_started(command: &Command, error: io::Error) -> ForeignError {
     }
 }
 
-fn start(command: &Command, line: &[String], attempt: &ForeignAttempt) -> io::Result<Child> {
-    let mut program = tokio::process::Command::new(&command.program);
+fn start(
+    command: &Command,
+    line: &[String],
+    attempt: &ForeignAttempt,
+) -> io::Result<(Process, Pipes)> {
+    let mut program = std::process::Command::new(&command.program);
     program
         .args(line)
         .env("CELERIAC_TASK", attempt.task().as_str())
@@ -88,16 +93,11 @@ fn start(command: &Command, line: &[String], attempt: &ForeignAttempt) -> io::Re
             "CELERIAC_TASK_DEADLINE",
             (attempt.ends_at().as_millis() / 1_000).to_string(),
         )
-        .envs(command.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
+        .envs(command.env.iter().map(|(name, value)| (name, value)));
     if let Some(directory) = &command.cwd {
         program.current_dir(directory);
     }
-    program.spawn()
+    Process::start(&mut program)
 }
 
 /// How a program ended.
@@ -118,8 +118,8 @@ enum Why {
 }
 
 struct Visit {
-    process: Child,
-    group: Option<Pid>,
+    process: Process,
+    peak_memory: Option<u64>,
     errors: Tail,
     output: Vec<u8>,
     max_output: usize,
@@ -127,15 +127,17 @@ struct Visit {
 
 impl Visit {
     /// Lasts until the program has ended, in whatever way.
-    async fn last(&mut self, input: Vec<u8>, attempt: &ForeignAttempt) -> io::Result<Ended> {
-        let (stdin, stdout, stderr) = (
-            self.process.stdin.take(),
-            self.process.stdout.take(),
-            self.process.stderr.take(),
-        );
-        let group = self.group;
+    async fn last(
+        &mut self,
+        pipes: Pipes,
+        input: Vec<u8>,
+        attempt: &ForeignAttempt,
+    ) -> io::Result<Ended> {
+        let group = self.process.pid();
+        let mut look = tokio::time::interval(LOOK);
         let Self {
             process,
+            peak_memory,
             errors,
             output,
             max_output,
@@ -143,13 +145,13 @@ impl Visit {
         } = self;
         let mut too_much = false;
         let ended = {
-            let mut feed = std::pin::pin!(feed(stdin, input));
-            let mut listen = std::pin::pin!(collect(stdout, output, *max_output));
-            let mut overhear = std::pin::pin!(overhear(stderr, errors));
+            let mut feed = std::pin::pin!(feed(pipes.stdin, input));
+            let mut listen = std::pin::pin!(collect(pipes.stdout, output, *max_output));
+            let mut overhear = std::pin::pin!(overhear(pipes.stderr, errors));
             let (mut fed, mut heard, mut overheard) = (false, false, false);
             let mut told: Option<Why> = None;
             let mut kill_at = None;
-            let status = loop {
+            let end = loop {
                 let killing = async {
                     match kill_at {
                         Some(at) => tokio::time::sleep_until(at).await,
@@ -157,7 +159,8 @@ impl Visit {
                     }
                 };
                 tokio::select! {
-                    status = process.wait() => break status?,
+                    end = process.wait() => break end?,
+                    _ = look.tick() => process.look(),
                     () = &mut feed, if !fed => fed = true,
                     whole = &mut listen, if !heard => {
                         heard = true;
@@ -187,6 +190,8 @@ impl Visit {
                 tokio::join!(whole, all).0
             };
             too_much |= !read_rest(rest, group).await;
+            *peak_memory = end.peak_memory;
+            let status = end.status;
             match told {
                 Some(why) => Ended::Stopped(status, why),
                 None => Ended::Exited(status),
@@ -206,7 +211,8 @@ impl Visit {
                 return Err(self.failed(message, TaskError::permanent));
             }
             Ended::Stopped(status, Why::Aborted(_)) => {
-                return Err(ForeignError::Died(self.death(status)));
+                // Nothing else is to be blamed for it.
+                return Err(ForeignError::Died(self.death(exits::plain(status))));
             }
             // It did what was to be done in spite of all.
             Ended::Stopped(status, _) if status.success() => status,
@@ -229,7 +235,7 @@ impl Visit {
                 };
                 Err(self.failed(message, means))
             }
-            None => Err(ForeignError::Died(self.death(status))),
+            None => Err(ForeignError::Died(self.death(exits::describe(status)))),
         }
     }
 
@@ -252,38 +258,20 @@ impl Visit {
         ForeignError::Failed(means(Told { message, cause }))
     }
 
-    fn death(&self, status: ExitStatus) -> Death {
+    fn death(&self, status: String) -> Death {
         Death {
-            status: exits::describe(status),
-            peak_memory: None,
+            status,
+            peak_memory: self.peak_memory,
             host: host_name(),
-            pid: self
-                .group
-                .map_or(0, |group| group.as_raw_pid().cast_unsigned()),
+            pid: self.process.pid(),
             last_lines: self.errors.lines(LAST_LINES),
             was_alone: true,
         }
     }
 }
 
-impl Drop for Visit {
-    /// An attempt that is dropped takes everything it started along.
-    fn drop(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            signal(self.group, Signal::KILL);
-        }
-    }
-}
-
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // One that is gone needs none.
-        let _gone = kill_process_group(group, signal);
-    }
-}
-
 /// Asks a program to end, or ends it; returns when it is to be killed, if it is not ended yet and not free to go on.
-fn tell(group: Option<Pid>, why: Why) -> Option<Instant> {
+fn tell(group: u32, why: Why) -> Option<Instant> {
     let at_once = why == Why::Aborted(Stop::Released);
     signal(group, if at_once { Signal::KILL } else { Signal::TERM });
     // At the soft limit it has until the hard one.
@@ -291,7 +279,7 @@ fn tell(group: Option<Pid>, why: Why) -> Option<Instant> {
 }
 
 /// Reads what a program has left behind; returns whether it is whole, as far as can be told.
-async fn read_rest(rest: impl Future<Output = bool>, group: Option<Pid>) -> bool {
+async fn read_rest(rest: impl Future<Output = bool>, group: u32) -> bool {
     let read = tokio::time::timeout(LINGER, rest).await;
     if read.is_err() {
         // Somebody it started holds its output open: there is a group still, and it is its own.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use celeriac_actors::breaker::BreakerOverride;
 use celeriac_actors::budget::RetryBudget;
 use celeriac_actors::ids::QueueName;
+use celeriac_actors::retention::RetentionLimits;
 use celeriac_actors::route::{self, Route};
 
 use super::checked::{
@@ -14,6 +15,8 @@ use super::checked::{
     QueueConfig, Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous,
     TaskOverride, TokenSource,
 };
+use super::command_checks;
+use super::health;
 use super::mistake::Origin;
 use super::secret::Secret;
 use super::settings::Settings;
@@ -86,10 +89,19 @@ pub(super) fn build(settings: &Settings) -> Config {
             migrate_at_start: settings.switch("store.migrate_at_start"),
         },
         http: http(settings),
+        dead_letters: retention(settings),
         isolation: isolation(settings),
+        health: health::thresholds(settings),
         supervision: supervision(settings),
         log: log(settings),
         data_dir,
+    }
+}
+
+fn retention(settings: &Settings) -> RetentionLimits {
+    RetentionLimits {
+        max_age: settings.span_of("dead_letters.max_age", None),
+        max_count: settings.count_of("dead_letters.max_count", None),
     }
 }
 
@@ -108,10 +120,9 @@ fn each<N: Ord + FromStr, T>(names: &BTreeSet<String>, make: impl Fn(&str) -> T)
 }
 
 fn commands(settings: &Settings) -> Vec<Command> {
-    match settings.get("command", None).map(|setting| &setting.value) {
-        Some(Value::Commands(commands)) => commands.clone(),
-        _ => Vec::new(),
-    }
+    command_checks::placed(settings)
+        .map(|(command, _)| command.clone())
+        .collect()
 }
 
 /// Returns the routes that somebody typed, then those of commands, then the built-in ones.

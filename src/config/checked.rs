@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use celeriac_actors::breaker::BreakerOverride;
 use celeriac_actors::budget::RetryBudget;
+use celeriac_actors::health::Thresholds;
 use celeriac_actors::ids::{BreakerName, QueueName, TaskName};
 use celeriac_actors::mode::Mode;
+use celeriac_actors::retention::RetentionLimits;
 use celeriac_actors::route::{self, Route};
 
 use super::keys::queue_name_fault;
@@ -128,8 +130,12 @@ pub struct Config {
     pub store: StoreConfig,
     /// The HTTP API; `None` serves none.
     pub http: Option<HttpConfig>,
+    /// How many dead letters are kept, and for how long.
+    pub dead_letters: RetentionLimits,
     /// Child processes.
     pub isolation: IsolationConfig,
+    /// From which figure on something is a reason of the verdict.
+    pub health: Thresholds,
     /// Restarts of our own actors.
     pub supervision: SupervisionConfig,
     /// Log lines.

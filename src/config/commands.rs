@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use celeriac_actors::ids::NameError;
 
+use super::command_checks::Placed;
 use super::keys::{QUEUE_NAME_RULE, queue_name_fault};
 use super::place::Position;
 use super::value::{Fault, Node, Raw};
@@ -27,23 +28,30 @@ const KEYS: [&str; 10] = [
 ];
 
 /// Reads commands, in their order. No two have the same name.
-pub(super) fn commands(raw: &Raw) -> Result<Vec<Command>, Vec<Fault>> {
-    let each: Vec<Result<Command, Vec<Fault>>> = match raw {
+pub(super) fn commands(raw: &Raw) -> Result<Vec<Placed>, Vec<Fault>> {
+    let each: Vec<Result<Placed, Vec<Fault>>> = match raw {
         Raw::Words(text) => text
             .split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty())
-            .map(in_words)
+            .map(|part| Ok((in_words(part)?, None)))
             .collect(),
-        Raw::List(nodes) => nodes.iter().map(in_file).collect(),
+        Raw::List(nodes) => nodes
+            .iter()
+            .map(|node| Ok((in_file(node)?, Some(node.at))))
+            .collect(),
         _ => return Err(vec![Fault::of(raw)]),
     };
-    let (mut commands, mut faults) = (Vec::<Command>::new(), Vec::new());
+    let (mut commands, mut faults) = (Vec::<Placed>::new(), Vec::new());
     for one in each {
         match one {
-            Ok(command) if commands.iter().any(|other| other.name == command.name) => {
+            Ok((command, at)) if commands.iter().any(|(other, _)| other.name == command.name) => {
                 let found = format!("found two commands called `{}`", command.name);
-                faults.push(Fault::new(found));
+                faults.push(Fault {
+                    at,
+                    allowed: Some("a name that no other command has".into()),
+                    ..Fault::new(found)
+                });
             }
             Ok(command) => commands.push(command),
             Err(wrong) => faults.extend(wrong),
@@ -64,7 +72,20 @@ fn in_words(text: &str) -> Result<Command, Vec<Fault>> {
             "found {text:?}, without a program"
         ))]);
     }
+    if let Some(fault) = program_fault(program) {
+        return Err(vec![fault]);
+    }
     Command::new(name, program).map_err(|error| vec![Fault::new(unusable(name, &error))])
+}
+
+/// What a task says reaches its arguments alone: it does not choose the program.
+fn program_fault(program: &str) -> Option<Fault> {
+    program.contains("{{").then(|| Fault {
+        allowed: Some(
+            "a path or a name; placeholders are for `args`, which may name one of several programs to a script".into(),
+        ),
+        ..Fault::new(format!("`program`: found a placeholder in {program:?}"))
+    })
 }
 
 fn unusable(name: &str, error: &NameError) -> String {
@@ -123,6 +144,16 @@ impl Section {
         number
     }
 
+    /// Reads a code that means another attempt; 0 is the end of one that succeeded.
+    fn exit_code(&mut self, key: &str, node: &Node) -> Option<u8> {
+        const WANTED: &str = "an exit code from 1 to 255 (0 is success)";
+        let code = self.number(key, node, WANTED);
+        if code == Some(0) {
+            self.wrong(key, node, WANTED);
+        }
+        code.filter(|code| *code > 0)
+    }
+
     fn list<'a>(&mut self, key: &str, node: &'a Node) -> &'a [Node] {
         match &node.raw {
             Raw::List(nodes) => nodes,
@@ -151,9 +182,18 @@ impl Section {
             return Vec::new();
         };
         let mut env = Vec::new();
-        for (name, _, value) in entries {
+        for (name, at, value) in entries {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let found = format!("`env`: {name:?} is no name of a variable");
+                self.faults.push(Fault {
+                    at: Some(*at),
+                    allowed: Some("`NAME = \"value\"` in `[command.env]`".into()),
+                    ..Fault::new(found)
+                });
+                continue;
+            }
             match value.raw.text() {
-                Some(text) if !text.contains('\0') && !name.contains(['=', '\0']) => {
+                Some(text) if !text.contains('\0') => {
                     env.push((name.clone(), text.to_owned()));
                 }
                 // Not what was found: it may be secret.
@@ -177,6 +217,53 @@ impl Section {
             }
         }
     }
+
+    /// Reads one key into `command`.
+    fn key(&mut self, (key, at): (&str, Position), node: &Node, command: &mut Command) {
+        match key {
+            "name" | "program" => {}
+            "args" => command.args = self.args(node),
+            "env" => command.env = self.env(node),
+            "cwd" => command.cwd = self.text(key, node).map(Into::into),
+            "queue" => command.queue = self.queue(node).unwrap_or_default(),
+            "soft_limit" => command.limits.soft = self.span(key, node),
+            "hard_limit" => command.limits.hard = self.span(key, node),
+            "max_attempts" => {
+                let count = self.number(key, node, "a whole number from 1 to 65535");
+                command.limits.max_attempts = count.filter(|count| *count > 0);
+                if count == Some(0) {
+                    self.wrong(key, node, "a whole number from 1 to 65535");
+                }
+            }
+            "retry_codes" => {
+                let codes = self.list(key, node).iter();
+                let codes: Vec<Option<u8>> = codes.map(|code| self.exit_code(key, code)).collect();
+                command.retry_codes = codes.into_iter().flatten().map(i32::from).collect();
+            }
+            other => {
+                self.faults.push(Fault {
+                    at: Some(at),
+                    allowed: Some(KEYS.join(", ")),
+                    hint: suggest::did_you_mean(other, KEYS),
+                    ..Fault::new(format!("found the unknown key {other:?}"))
+                });
+            }
+        }
+    }
+}
+
+/// Limits that are right alone and wrong together.
+fn contradiction(command: &Command) -> Option<Fault> {
+    let (soft, hard) = (command.limits.soft?, command.limits.hard?);
+    let text = |span| humantime::format_duration(span).to_string();
+    (soft > hard).then(|| Fault {
+        allowed: Some("a soft limit of at most the hard limit".into()),
+        ..Fault::new(format!(
+            "soft_limit {} above hard_limit {}",
+            text(soft),
+            text(hard)
+        ))
+    })
 }
 
 fn in_file(node: &Node) -> Result<Command, Vec<Fault>> {
@@ -198,6 +285,12 @@ fn in_file(node: &Node) -> Result<Command, Vec<Fault>> {
         section.text(key, node)
     };
     let (name, program) = (text(&mut section, "name"), text(&mut section, "program"));
+    if let (Some(fault), Some((_, _, node))) =
+        (program.as_deref().and_then(program_fault), find("program"))
+    {
+        let at = Some(node.at);
+        section.faults.push(Fault { at, ..fault });
+    }
     let mut command = match (name, program) {
         (Some(name), Some(program)) => match Command::new(&name, program) {
             Ok(command) => Some(command),
@@ -213,37 +306,13 @@ fn in_file(node: &Node) -> Result<Command, Vec<Fault>> {
         let Some(command) = command.as_mut().or(spare.as_mut()) else {
             break;
         };
-        match key.as_str() {
-            "name" | "program" => {}
-            "args" => command.args = section.args(node),
-            "env" => command.env = section.env(node),
-            "cwd" => command.cwd = section.text(key, node).map(Into::into),
-            "queue" => command.queue = section.queue(node).unwrap_or_default(),
-            "soft_limit" => command.limits.soft = section.span(key, node),
-            "hard_limit" => command.limits.hard = section.span(key, node),
-            "max_attempts" => {
-                let count = section.number(key, node, "a whole number from 1 to 65535");
-                command.limits.max_attempts = count.filter(|count| *count > 0);
-                if count == Some(0) {
-                    section.wrong(key, node, "a whole number from 1 to 65535");
-                }
-            }
-            "retry_codes" => {
-                let codes = section.list(key, node).iter();
-                let codes: Vec<Option<u8>> = codes
-                    .map(|code| section.number(key, code, "an exit code from 1 to 255"))
-                    .collect();
-                command.retry_codes = codes.into_iter().flatten().map(i32::from).collect();
-            }
-            other => {
-                section.faults.push(Fault {
-                    at: Some(*at),
-                    allowed: Some(KEYS.join(", ")),
-                    hint: suggest::did_you_mean(other, KEYS),
-                    ..Fault::new(format!("found the unknown key {other:?}"))
-                });
-            }
-        }
+        section.key((key, *at), node, command);
+    }
+    if let Some(fault) = command.as_ref().and_then(contradiction) {
+        section.faults.push(Fault {
+            at: find("soft_limit").map(|(_, at, _)| *at),
+            ..fault
+        });
     }
     match command {
         Some(command) if section.faults.is_empty() => Ok(command),

@@ -23,6 +23,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     supervision(settings, report);
     queues(settings, report);
     tasks(settings, report);
+    breakers(settings, report);
     results(settings, report);
     http(settings, report);
     production(settings, report);
@@ -197,6 +198,34 @@ fn tasks(settings: &Settings, report: &mut Report) {
                 let source = origin(settings, &low_path, Some(name));
                 report.push(Mistake::error(key, source, found).allowed(allowed));
             }
+        }
+    }
+}
+
+fn breakers(settings: &Settings, report: &mut Report) {
+    const BASE: &str = "breakers.*.open_for";
+    const CEILING: &str = "breakers.*.open_ceiling";
+    const RATE: &str = "breakers.*.failure_rate";
+    for name in &settings.names.breakers {
+        let key = |path: &str| path.replace('*', &super::keys::quoted(name));
+        let span = |path| settings.span_of(path, Some(name));
+        if let (Some(base), Some(ceiling)) = (span(BASE), span(CEILING))
+            && base > ceiling
+        {
+            let found = format!(
+                "open_for {} above open_ceiling {}",
+                text(base),
+                text(ceiling)
+            );
+            let source = origin(settings, BASE, Some(name));
+            let mistake = Mistake::error(key(BASE), source, found);
+            report.push(mistake.allowed("an open_for of at most the open_ceiling"));
+        }
+        if settings.share_of(RATE, Some(name)) == Some(0.0) {
+            let found = "found 0: it would open without a single failure";
+            let source = origin(settings, RATE, Some(name));
+            let mistake = Mistake::error(key(RATE), source, found);
+            report.push(mistake.allowed("a share above 0, at most 1"));
         }
     }
 }

@@ -20,14 +20,19 @@
 
 mod assemble;
 mod checked;
+mod command_checks;
+#[cfg(test)]
+mod command_tests;
 mod commands;
 mod cross;
 mod env;
 mod file;
+mod health;
 mod keys;
 mod lists;
 mod mistake;
 mod place;
+mod programs;
 mod raw;
 mod secret;
 mod settings;
@@ -47,6 +52,7 @@ pub use checked::{
 pub use keys::BUILT_IN_QUEUES;
 pub use mistake::{Mistake, Origin, Report, Severity};
 pub use place::Position;
+pub use programs::check_programs;
 pub use raw::{DEFAULT_FILE, FILE_VARIABLE, Flags, Sources};
 pub use secret::Secret;
 pub use show::{Effective, KeyInfo, Shown, reference, table};
@@ -102,6 +108,7 @@ pub fn load(sources: &Sources) -> Loaded {
     };
     let settings = Settings::gather(sources, &mut report);
     cross::check(&settings, &mut report);
+    command_checks::check(&settings, sources, &mut report);
     let effective = Effective::of(&settings);
     let fallback = |shown: &&Shown| matches!(shown.source, Origin::Fallback { .. });
     let note = |shown: &Shown| Note {

@@ -3,6 +3,7 @@
 //! Nothing is judged here but what cannot be passed on: a file that cannot be read, a variable that is not UTF-8.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::num::NonZeroUsize;
@@ -71,6 +72,10 @@ pub struct Sources {
     /// The names of the tasks this program knows, so that variables can reach `tasks.NAME` and mistyped names are seen.
     /// Empty when they are not known.
     pub tasks: BTreeSet<String>,
+    /// The names of the demo tasks, which a daemon knows when it is told to: not for anything else.
+    pub demo_tasks: BTreeSet<String>,
+    /// Where programs are looked for that are named without a path, as in the variable `PATH`; `None` when it is not set.
+    pub search_path: Option<OsString>,
     /// What went wrong while gathering.
     pub mistakes: Vec<Mistake>,
 }
@@ -85,6 +90,8 @@ impl Sources {
             flags: Flags::default(),
             cores,
             tasks: BTreeSet::new(),
+            demo_tasks: BTreeSet::new(),
+            search_path: None,
             mistakes: Vec::new(),
         }
     }
@@ -95,6 +102,7 @@ impl Sources {
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let mut sources = Self::empty(cores);
         sources.flags = flags;
+        sources.search_path = std::env::var_os("PATH");
         sources.read_env(std::env::vars_os());
         sources.read_file(Path::new(DEFAULT_FILE));
         sources

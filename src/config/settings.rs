@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::command_checks::{declared_queues, placed};
 use super::env;
 use super::file::{self, FileContent};
 use super::keys::{BUILT_IN_QUEUES, Facts, Preset, Slot};
@@ -96,7 +97,7 @@ impl Settings {
             breakers: std::mem::take(&mut content.breakers).into_iter().collect(),
             incomplete: content.broken || !sources.mistakes.is_empty(),
         };
-        unknown_tasks(sources, &content, report);
+        let sections = std::mem::take(&mut content.tasks);
         let mut settings = Self {
             names,
             values: BTreeMap::new(),
@@ -122,6 +123,12 @@ impl Settings {
         {
             settings.put(entry, report);
         }
+        let declared = match settings.value("command", None) {
+            Some(Value::Commands(commands)) => declared_queues(&settings.names, commands),
+            _ => BTreeSet::new(),
+        };
+        settings.names.queues.extend(declared);
+        unknown_tasks(sources, &settings, &sections, report);
         settings.fill(sources);
         settings
     }
@@ -280,15 +287,28 @@ fn mistake(slot: &Slot, origin: &Origin, fault: Fault) -> Mistake {
         .hint(fault.hint)
 }
 
-/// Warns about sections of tasks that this program does not know, when it says which ones it does.
-fn unknown_tasks(sources: &Sources, content: &FileContent, report: &mut Report) {
-    for (name, origin) in &content.tasks {
-        if !sources.tasks.is_empty() && !sources.tasks.contains(name) {
+/// Warns about sections of tasks that neither this program knows, when it says which ones it does, nor a command is.
+fn unknown_tasks(
+    sources: &Sources,
+    settings: &Settings,
+    sections: &[(String, Origin)],
+    report: &mut Report,
+) {
+    if sources.tasks.is_empty() {
+        return;
+    }
+    let commands: Vec<&str> = placed(settings)
+        .map(|(command, _)| command.name.as_str())
+        .collect();
+    for (name, origin) in sections {
+        let mut known = sources.tasks.iter().map(String::as_str);
+        if !known.any(|task| task == name) && !commands.contains(&name.as_str()) {
             let known = sources.tasks.iter().map(String::as_str);
+            let hint = suggest::did_you_mean(name, known.chain(commands.iter().copied()));
             let key = format!("tasks.{}", super::keys::quoted(name));
             let found = "this program has no such task, the section has no effect";
             let mistake = Mistake::error(key, origin.clone(), found);
-            report.push(mistake.hint(suggest::did_you_mean(name, known)).warning());
+            report.push(mistake.hint(hint).warning());
         }
     }
 }

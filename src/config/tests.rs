@@ -301,6 +301,21 @@ fn derived_defaults_follow_other_keys() {
 }
 
 #[test]
+fn dead_letters_are_kept_unless_somebody_says_how_many() {
+    assert!(config("", &[]).dead_letters.keep_everything());
+    let file = "[dead_letters]\nmax_age = \"30days\"\n";
+    let limits = config(file, &[("CELERIAC_DEAD_LETTERS_MAX_COUNT", "7")]).dead_letters;
+    let days = std::time::Duration::from_secs(30 * 86_400);
+    assert_eq!((limits.max_age, limits.max_count), (Some(days), Some(7)));
+    // Nobody means to keep none.
+    let said = report("[dead_letters]\nmax_age = \"1s\"\nmax_count = 0\n", &[]);
+    assert!(
+        said.contains("max_age") && said.contains("max_count"),
+        "{said}"
+    );
+}
+
+#[test]
 fn variables_reach_named_keys() {
     let file = "[queues.\"slow-reports\"]\n[tasks.\"billing.charge\"]\nmax_attempts = 2\n";
     let env = [

@@ -107,8 +107,8 @@ pub(super) enum Value {
     Hosts(Vec<String>),
     /// Of [`Kind::Routes`], each with the place of its queue in the file.
     Routes(Vec<(Route, Option<Position>)>),
-    /// Of [`Kind::Commands`].
-    Commands(Vec<Command>),
+    /// Of [`Kind::Commands`], each with the place of its section in the file.
+    Commands(Vec<(Command, Option<Position>)>),
 }
 
 impl Value {
@@ -124,7 +124,7 @@ impl Value {
                 json!(routes.iter().map(|(route, _)| route).collect::<Vec<_>>())
             }
             Self::Commands(commands) => {
-                let pair = |c: &Command| json!({ "name": c.name, "program": c.program });
+                let pair = |(c, _): &(Command, _)| json!({ "name": c.name, "program": c.program });
                 json!(commands.iter().map(pair).collect::<Vec<_>>())
             }
             text => json!(text.to_string()),
@@ -157,7 +157,7 @@ impl fmt::Display for Value {
             Self::Commands(commands) => {
                 let pairs = commands
                     .iter()
-                    .map(|c| format!("{}={}", c.name, c.program.display()));
+                    .map(|(c, _)| format!("{}={}", c.name, c.program.display()));
                 f.write_str(&pairs.collect::<Vec<_>>().join(","))
             }
         }

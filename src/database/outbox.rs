@@ -44,6 +44,8 @@ use diesel::result::{Error as DieselError, QueryResult};
 
 use crate::clock::SystemClock;
 
+#[cfg(feature = "daemon")]
+mod gauge;
 #[cfg(feature = "runtime")]
 mod ledger;
 #[cfg(feature = "runtime")]
@@ -54,6 +56,8 @@ mod relay;
 )]
 mod table;
 
+#[cfg(feature = "daemon")]
+pub(crate) use gauge::Gauges;
 #[cfg(feature = "runtime")]
 pub(crate) use relay::{RelaySetup, service};
 use table::{NewRow, Steps};

@@ -150,11 +150,13 @@ impl AppOf {
         let app = self.is_made.await.map_err(gone)?;
         let parts = app.into_parts(true).map_err(|error| error.to_string())?;
         let clock = Arc::new(SystemClock);
-        let broker: Arc<dyn Broker> = Arc::new(Forwarding::new(link.mouth()));
+        let forwarding = Arc::new(Forwarding::new(link.mouth()));
+        let broker: Arc<dyn Broker> = forwarding.clone();
         let options = ProducerOptions {
             routes: hello.routes(),
             limits: hello.limits(),
             known: Some(Arc::new(parts.registry.clone())),
+            elsewhere: Some(forwarding),
             ..ProducerOptions::default()
         };
         let log = log::logger(link.mouth(), hello.level);

@@ -5,9 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::{fmt, io};
 
 use super::entry::CHILD_OF;
+use super::nursery::lock;
 use super::output::Output;
 use crate::exits;
 
@@ -64,11 +66,19 @@ pub(super) struct Ending {
     pub(super) peak_memory: Option<u64>,
 }
 
-/// Waits for the end of a child.
-pub(super) fn wait_for(mut process: Child) -> Ending {
+/// Waits for the end of a child, and says so in `reaped` before anybody else can have its process id.
+pub(super) fn wait_for(mut process: Child, reaped: &Mutex<bool>) -> Ending {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
     use wait4::Wait4 as _;
 
-    match process.wait4() {
+    let id = WaitId::Pid(Pid::from_child(&process));
+    let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(rustix::io::Errno::INTR) = waitid(id.clone(), only_look) {}
+    let mut reaped = lock(reaped);
+    let waited = process.wait4();
+    *reaped = true;
+    drop(reaped);
+    match waited {
         Ok(used) => Ending {
             status: Some(used.status),
             peak_memory: Some(used.rusage.maxrss),
@@ -84,6 +94,11 @@ pub(super) fn wait_for(mut process: Child) -> Ending {
 pub(super) const STILLBORN: u8 = 195;
 
 impl Ending {
+    /// Says how it ended when it was ended on purpose.
+    pub(super) fn plain(&self) -> String {
+        self.status.map_or_else(|| self.to_string(), exits::plain)
+    }
+
     /// Returns whether it ended before it could do anything.
     pub(super) fn never_began(&self) -> bool {
         let code = self.status.and_then(|status| status.code());

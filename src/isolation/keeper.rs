@@ -4,7 +4,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -120,8 +119,8 @@ async fn reap(nestling: &Nestling) -> Ending {
             peak_memory: None,
         };
     };
-    let waited = tokio::task::spawn_blocking(move || wait_for(process)).await;
-    nestling.reaped.store(true, Ordering::Release);
+    let reaped = Arc::clone(&nestling.reaped);
+    let waited = tokio::task::spawn_blocking(move || wait_for(process, &reaped)).await;
     let unknown = |_| Ending {
         status: None,
         peak_memory: None,

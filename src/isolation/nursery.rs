@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use celeriac_actors::context::AttemptProcess;
 use celeriac_actors::ids::{TaskId, TaskName};
 use celeriac_actors::ports::ChildStatus;
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,7 +75,8 @@ impl Child {
 pub(super) struct Nestling {
     pub(super) pid: u32,
     pub(super) output: Output,
-    pub(super) reaped: AtomicBool,
+    /// It was waited for. Locked while a signal is sent: until then nobody else has its process id.
+    pub(super) reaped: Arc<Mutex<bool>>,
     process: Mutex<Option<process::Child>>,
     task: Mutex<Option<(TaskName, TaskId, Instant)>>,
     attempts: AtomicU64,
@@ -89,7 +91,7 @@ impl Nestling {
         Self {
             pid: process.id(),
             output,
-            reaped: AtomicBool::new(false),
+            reaped: Arc::default(),
             process: Mutex::new(Some(process)),
             task: Mutex::new(None),
             attempts: AtomicU64::new(0),
@@ -99,7 +101,7 @@ impl Nestling {
     }
 
     pub(super) fn is_reaped(&self) -> bool {
-        self.reaped.load(Ordering::Acquire)
+        *lock(&self.reaped)
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -127,10 +129,8 @@ impl Nestling {
 
     /// Sends it a signal, unless it may be gone.
     pub(super) fn signal(&self, signal: Signal) {
-        // Nobody else has its process id before it was waited for.
-        if !self.is_reaped()
-            && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
-        {
+        let reaped = lock(&self.reaped);
+        if !*reaped && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             // One that has just ended needs no signal.
             let _gone = kill_process(pid, signal);
         }
@@ -174,7 +174,7 @@ impl Nestling {
 }
 
 /// Reads a line of what the kernel tells of a process, in bytes.
-fn memory(pid: u32, line: &str) -> Option<u64> {
+pub(crate) fn memory(pid: u32, line: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let found = status.lines().find_map(|text| text.strip_prefix(line))?;
     let kibibytes: u64 = found.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -370,6 +370,16 @@ impl Drop for Loan {
         if !self.settled {
             drop(self.shared.end(&self.nestling));
         }
+    }
+}
+
+impl AttemptProcess for Nestling {
+    fn ask(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn kill(&self) {
+        self.signal(Signal::KILL);
     }
 }
 

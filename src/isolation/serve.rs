@@ -7,9 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use celeriac_actors::isolated::{IsolatedAttempt, Report};
 use celeriac_actors::ports::{
-    Broker, ChildStatus, Death, EnqueueCall, IsolatedEnd, Isolation, KILL_GRACE, SharedValue, Stop,
+    ChildStatus, Death, EnqueueCall, IsolatedEnd, Isolation, KILL_GRACE, SharedValue, Stop,
 };
-use futures_util::future::BoxFuture;
+use celeriac_actors::producer::Producer;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::Signal;
 use slog::Level;
@@ -80,6 +81,7 @@ impl Nursery {
             loan.return_unused(socket.into_std());
             return IsolatedEnd::Withdrawn;
         }
+        attempt.runs_in(Arc::clone(&nestling) as _);
         nestling.begin(attempt.task(), attempt.id());
         nestling.output.begin(attempt.log());
         let visit = Visit {
@@ -89,10 +91,15 @@ impl Nursery {
             inbox: Inbox::default(),
             calls: FuturesUnordered::new(),
         };
-        match visit.last().await {
+        let told = visit.last().await;
+        // From here on the child is not the attempt's: it may be somebody else's next.
+        let killed = attempt.leaves_process();
+        match told {
             Told::Report(report) => {
                 nestling.output.finish();
-                loan.give_back(socket.into_std());
+                if !killed {
+                    loan.give_back(socket.into_std());
+                }
                 IsolatedEnd::Reported(report)
             }
             Told::Gone => {
@@ -105,8 +112,13 @@ impl Nursery {
                     // Perhaps the worker was told as well, and hears of it just now.
                     let _either = tokio::time::timeout(exits::HEARSAY, attempt.stopped()).await;
                 }
+                let on_purpose = attempt.stopped().now_or_never().is_some();
                 IsolatedEnd::Died(Death {
-                    status: ending.to_string(),
+                    status: if on_purpose {
+                        ending.plain()
+                    } else {
+                        ending.to_string()
+                    },
                     peak_memory: ending.peak_memory,
                     host: self.shared.host.clone(),
                     pid: nestling.pid,
@@ -180,8 +192,8 @@ impl Visit<'_> {
                     continue;
                 }
                 Heard::Frame(Tag::Call, body) => {
-                    let broker = Arc::clone(self.attempt.producer().broker());
-                    self.calls.push(Box::pin(answer(broker, body)));
+                    let producer = self.attempt.producer().clone();
+                    self.calls.push(Box::pin(answer(producer, body)));
                     continue;
                 }
                 Heard::Answered(reply) => reply,
@@ -253,8 +265,9 @@ async fn send(socket: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks the broker what a child wants to know; returns what the child is told.
-async fn answer(broker: Arc<dyn Broker>, body: Vec<u8>) -> Vec<u8> {
+/// Asks the broker what a child wants to know, and adds its tasks; returns what the child is told.
+async fn answer(producer: Producer, body: Vec<u8>) -> Vec<u8> {
+    let broker = producer.broker();
     let Some((number, question)) = value_of::<(u64, Question)>(&body) else {
         return Vec::new();
     };
@@ -263,6 +276,10 @@ async fn answer(broker: Arc<dyn Broker>, body: Vec<u8>) -> Vec<u8> {
             let call = Arc::new(EnqueueCall::from(*batch));
             broker.enqueue(call).await.map(Answer::At)
         }
+        Question::Add(adding) => Ok(match adding.carry_out(&producer).await {
+            Ok((accepted, spooled)) => Answer::Added(accepted, spooled),
+            Err(refusal) => Answer::NotAdded(refusal),
+        }),
         Question::Shared(key) => {
             let pair = |value: SharedValue| (value.version, value.value);
             let read = broker.shared(&key).await;

@@ -15,6 +15,8 @@ use celeriac_actors::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::adding::{Adding, Refusal};
+
 /// Length and tag.
 const HEAD: usize = 5;
 
@@ -180,7 +182,9 @@ pub(super) struct Line {
 /// A question of a child for the broker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
+    /// A call of a producer once more, whose outcome was left open.
     Enqueue(Box<Batch>),
+    Add(Adding),
     Shared(String),
     Share {
         key: String,
@@ -195,6 +199,9 @@ pub(super) enum Question {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     At(Timestamp),
+    /// How many the broker and the spool took.
+    Added(usize, usize),
+    NotAdded(Refusal),
     Shared(Option<(u64, Vec<u8>)>),
     Version(Option<u64>),
     Result(Option<FinalRecord>),
@@ -251,25 +258,38 @@ pub(super) struct Batch {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Due {
+pub(super) enum Due {
     After(u64),
     At(Timestamp),
 }
 
+impl Due {
+    pub(super) fn of(when: When) -> Option<Self> {
+        match when {
+            When::Now => None,
+            When::After(delay) => Some(Self::After(celeriac_actors::time::millis(delay))),
+            When::At(at) => Some(Self::At(at)),
+        }
+    }
+
+    pub(super) const fn when(due: Option<Self>) -> When {
+        match due {
+            None => When::Now,
+            Some(Self::After(ms)) => When::After(Duration::from_millis(ms)),
+            Some(Self::At(at)) => When::At(at),
+        }
+    }
+}
+
 impl From<&EnqueueCall> for Batch {
     fn from(call: &EnqueueCall) -> Self {
-        let due = |when: When| match when {
-            When::Now => None,
-            When::After(delay) => Some(Due::After(celeriac_actors::time::millis(delay))),
-            When::At(at) => Some(Due::At(at)),
-        };
         let tasks = call.tasks.iter();
         Self {
             queue: call.queue.clone(),
             channel: call.channel,
             number: call.number,
             tasks: tasks
-                .map(|task| (task.frame.clone(), due(task.when)))
+                .map(|task| (task.frame.clone(), Due::of(task.when)))
                 .collect(),
             revival: call.kind == EnqueueKind::Revival,
             remember_ms: celeriac_actors::time::millis(call.remember),
@@ -279,11 +299,6 @@ impl From<&EnqueueCall> for Batch {
 
 impl From<Batch> for EnqueueCall {
     fn from(batch: Batch) -> Self {
-        let when = |due| match due {
-            None => When::Now,
-            Some(Due::After(ms)) => When::After(Duration::from_millis(ms)),
-            Some(Due::At(at)) => When::At(at),
-        };
         let tasks = batch.tasks.into_iter();
         Self {
             queue: batch.queue,
@@ -292,7 +307,7 @@ impl From<Batch> for EnqueueCall {
             tasks: tasks
                 .map(|(frame, due)| NewTask {
                     frame,
-                    when: when(due),
+                    when: Due::when(due),
                 })
                 .collect(),
             kind: if batch.revival {

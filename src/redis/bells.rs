@@ -29,6 +29,8 @@ const LATE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long to leave the next token to others after one that somebody who fetched left behind: he is at it already.
 const LEAVE: Duration = Duration::from_millis(1);
+/// The same after one of several tokens of a burst: until all who were woken with this one have fetched.
+const LEAVE_BURST: Duration = Duration::from_millis(4);
 /// How long a token waits for somebody who waits for its queue, before it is handed back.
 const HOLD: Duration = Duration::from_millis(5);
 
@@ -214,8 +216,8 @@ impl Ear {
             };
             let heard = self.block(&dedicated, &command, &queues).await;
             match heard.and_then(|value| self.take(&queues, value)) {
-                Ok(true) => sleep(LEAVE).await,
-                Ok(false) => {}
+                Ok(Some(leave)) => sleep(leave).await,
+                Ok(None) => {}
                 Err(ended) => return ended,
             }
         }
@@ -267,11 +269,11 @@ impl Ear {
         Ended::Failed(self.links.report(self.line.slot, &on.node, error))
     }
 
-    /// Takes what a blocking call returned. Returns whether somebody who fetched left a token behind.
-    fn take(&self, queues: &BTreeSet<QueueName>, value: Value) -> Result<bool, Ended> {
+    /// Takes what a blocking call returned. Returns how long to leave the next token to others.
+    fn take(&self, queues: &BTreeSet<QueueName>, value: Value) -> Result<Option<Duration>, Ended> {
         if value == Value::Nil {
             self.forget_the_unwanted();
-            return Ok(false);
+            return Ok(None);
         }
         self.heard(queues, value).map_err(Ended::Failed)
     }
@@ -300,11 +302,19 @@ impl Ear {
         Some((command, state.wanted.clone()))
     }
 
-    /// Posts a token. Returns whether somebody who fetched left it behind.
-    fn heard(&self, queues: &BTreeSet<QueueName>, value: Value) -> Result<bool, BrokerError> {
+    /// Posts a token. Returns how long to leave the next one to others.
+    fn heard(
+        &self,
+        queues: &BTreeSet<QueueName>,
+        value: Value,
+    ) -> Result<Option<Duration>, BrokerError> {
         let mut parts = decode::Parts::of(value)?;
         let key = parts.text()?;
-        let is_more = parts.bytes()? == b"m";
+        let leave = match parts.bytes()?.as_slice() {
+            b"m" => Some(LEAVE),
+            b"b" => Some(LEAVE_BURST),
+            _ => None,
+        };
         let wake = queues.iter().find_map(|queue| {
             Some(match key.strip_prefix(&self.keys.root(queue))? {
                 "wake" => Wake::Ready(queue.clone()),
@@ -316,6 +326,6 @@ impl Ear {
         if let Some(board) = self.board.upgrade() {
             board.post(wake);
         }
-        Ok(is_more)
+        Ok(leave)
     }
 }

@@ -25,6 +25,8 @@ struct State {
     heard: BTreeSet<QueueName>,
     /// Tokens nobody has taken yet.
     tokens: Vec<Wake>,
+    /// Queues whose revocations changed while nobody waited.
+    revoked: BTreeSet<QueueName>,
     /// How often listening failed so far, and why the last time.
     failures: u64,
     failure: Option<BrokerError>,
@@ -33,7 +35,7 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     queues: BTreeSet<QueueName>,
-    revoked: Vec<QueueName>,
+    revoked: BTreeSet<QueueName>,
     notify: Arc<Notify>,
 }
 
@@ -50,7 +52,7 @@ impl Board {
         let id = state.next;
         let waiter = Waiter {
             queues: queues.iter().cloned().collect(),
-            revoked: Vec::new(),
+            revoked: std::mem::take(&mut state.revoked),
             notify: Arc::clone(&notify),
         };
         let is_heard = waiter.queues.is_subset(&state.heard);
@@ -122,15 +124,11 @@ impl Board {
         });
     }
 
-    /// Tells all who wait for a queue that its revocations changed.
+    /// Tells all who wait for a queue that its revocations changed. Where none does, all others are told: a process leaves
+    /// a queue out that it has no room for, and has to hear of it all the same. Where nobody waits at all, it is kept for
+    /// whoever comes next.
     pub(super) fn revoked(&self, queue: &QueueName) {
-        let mut state = self.lock();
-        for waiter in state.waiters.values_mut() {
-            if waiter.queues.contains(queue) && !waiter.revoked.contains(queue) {
-                waiter.revoked.push(queue.clone());
-                waiter.notify.notify_one();
-            }
-        }
+        self.lock().tell_revoked(queue);
     }
 
     /// Tells all who wait that nobody listens for them.
@@ -140,6 +138,22 @@ impl Board {
         state.failure = Some(error.clone());
         for waiter in state.waiters.values() {
             waiter.notify.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn tell_revoked(&mut self, queue: &QueueName) {
+        let mut waiters = self.waiters.values();
+        let is_waited_for = waiters.any(|waiter| waiter.queues.contains(queue));
+        if self.waiters.is_empty() {
+            self.revoked.insert(queue.clone());
+        }
+        for waiter in self.waiters.values_mut() {
+            if waiter.queues.contains(queue) || !is_waited_for {
+                waiter.revoked.insert(queue.clone());
+                waiter.notify.notify_one();
+            }
         }
     }
 }
@@ -181,7 +195,8 @@ impl Waiting {
             waiters, tokens, ..
         } = &mut *state;
         if let Some(waiter) = waiters.get_mut(&self.id) {
-            let mut wakes: Vec<_> = waiter.revoked.drain(..).map(Wake::Revoked).collect();
+            let revoked = std::mem::take(&mut waiter.revoked);
+            let mut wakes: Vec<_> = revoked.into_iter().map(Wake::Revoked).collect();
             wakes.extend(tokens.extract_if(.., |token| waiter.hears(token)));
             if !wakes.is_empty() {
                 return Some(Ok(wakes));
@@ -195,7 +210,10 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut state = self.board.lock();
-        state.waiters.remove(&self.id);
+        let untold = state.waiters.remove(&self.id).map(|waiter| waiter.revoked);
+        for queue in untold.unwrap_or_default() {
+            state.tell_revoked(&queue);
+        }
         if !state.tokens.is_empty() {
             // They may have been meant for this one.
             for waiter in state.waiters.values() {
@@ -203,5 +221,45 @@ impl Drop for Waiting {
             }
             self.board.abandoned.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    fn queue(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    /// Returns what has come for one who waits.
+    fn heard(waiting: &Waiting) -> Vec<Wake> {
+        let next = waiting.next().now_or_never();
+        next.map(Result::unwrap).unwrap_or_default()
+    }
+
+    /// Goal: no change of revocations passes by a process that waits again and again: not between two waits, not with a wait
+    /// that was given up, and not while the queue is left out for want of room.
+    #[test]
+    fn a_revocation_is_told_however_one_waits() {
+        let board = Arc::new(Board::default());
+        let (full, other) = (queue("full"), queue("other"));
+        let told = vec![Wake::Revoked(full.clone())];
+        board.revoked(&full);
+        let waiting = board.wait(std::slice::from_ref(&other));
+        assert_eq!(heard(&waiting), told, "told before the wait");
+        assert_eq!(heard(&waiting), [], "told once");
+
+        board.revoked(&full);
+        drop(waiting);
+        let waiting = board.wait(std::slice::from_ref(&other));
+        assert_eq!(heard(&waiting), told, "the wait was given up");
+
+        board.revoked(&full);
+        assert_eq!(heard(&waiting), told, "left out");
+        let of_full = board.wait(std::slice::from_ref(&full));
+        board.revoked(&full);
+        assert_eq!((heard(&of_full), heard(&waiting)), (told, Vec::new()));
     }
 }

@@ -20,6 +20,8 @@ use super::url::Place;
 pub(super) struct Boot {
     /// What an acknowledged task is worth: that of the weakest server.
     pub(super) durability: Durability,
+    /// Whether one of them throws tasks away when its memory is full.
+    pub(super) evicts: bool,
     /// The version of the oldest server.
     pub(super) version: String,
     /// What somebody should look at.
@@ -57,7 +59,7 @@ pub struct ServerExam {
 /// Checks every server; the first one that is unfit is the error.
 pub(super) async fn check(links: &Links, options: &RedisOptions) -> Result<Boot, OpenError> {
     let mut warnings = Vec::new();
-    let mut durability = Durability::PowerSafe;
+    let (mut durability, mut evicts) = (Durability::PowerSafe, false);
     let mut oldest: Option<Facts> = None;
     for (facts, judgement) in survey(links, options).await? {
         if let Some(refusal) = judgement.refusals.into_iter().next() {
@@ -65,6 +67,7 @@ pub(super) async fn check(links: &Links, options: &RedisOptions) -> Result<Boot,
         }
         warnings.extend(judgement.warnings);
         durability = durability.min(judgement.durability);
+        evicts |= judgement.evicts;
         if oldest
             .as_ref()
             .is_none_or(|old| facts.release() < old.release())
@@ -93,6 +96,7 @@ pub(super) async fn check(links: &Links, options: &RedisOptions) -> Result<Boot,
     }
     Ok(Boot {
         durability,
+        evicts,
         version: oldest.map(|facts| facts.version).unwrap_or_default(),
         warnings,
         generation,

@@ -173,10 +173,14 @@ impl Channels {
         (new, old)
     }
 
-    /// Notes what the server confirmed, and tells whoever waits for it.
-    fn confirmed(&self, new: &[String]) {
+    /// Notes what the server confirmed, and tells whoever waits for it. What was said before was not heard: whoever listens
+    /// for revocations reads them now.
+    fn confirmed(&self, new: &[String], board: &Board) {
         let mut state = self.lock();
         for channel in new {
+            if let Some(queue) = state.news.get(channel) {
+                board.revoked(queue);
+            }
             state.subscribed.insert(channel.clone());
             if !state.is_wanted(channel) {
                 // Left meanwhile.
@@ -304,16 +308,16 @@ impl Hub {
                     return worked;
                 }
             }
+            let Some(board) = self.board.upgrade() else {
+                return worked;
+            };
             for some in new.chunks(BATCH) {
                 match timeout(ANSWER, sink.subscribe(some)).await {
-                    Ok(Ok(())) => self.channels.confirmed(some),
+                    Ok(Ok(())) => self.channels.confirmed(some, &board),
                     _ => return worked,
                 }
             }
             worked = true;
-            let Some(board) = self.board.upgrade() else {
-                return worked;
-            };
             tokio::select! {
                 message = stream.next() => match message {
                     Some(message) => self.channels.heard(message.get_channel_name(), &board),

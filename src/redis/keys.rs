@@ -18,7 +18,8 @@
 //! | `revoked` | zset: revocation by its key (an id as hex, or a rule), until when that is remembered |
 //! | `p:CHANNEL` | number and reply of a producer's last call |
 //! | `t:TASK` | what became of a task; the channel on which that is told |
-//! | `wake`, `due`, `bell` | list of at most one token: ready tasks, an earlier due time, something dead |
+//! | `wake` | list of tokens for ready tasks: one, of a burst up to 16 |
+//! | `due`, `bell` | list of at most one token: an earlier due time, something dead |
 //! | `news` | channel: `revoked` |
 //! | `counters` | hash |
 //!

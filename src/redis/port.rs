@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_actors::fence::{
-    KEEP_CLOSED, KEEP_WORKER, check_enqueue, check_exchange, check_open, check_outcome,
+    KEEP_CLOSED, KEEP_WORKER, check_enqueue, check_exchange, check_open, check_outcome, check_purge,
 };
 use celeriac_actors::ids::{BurialId, IncarnationId, QueueName, TaskId, WorkerId};
 use celeriac_actors::lease::{
     DeadTask, ExchangeCall, Exchanged, FinalRecord, Incarnation, MAX_BATCH, Outcome, Place,
-    Promoted, Swept,
+    Promoted, Swept, WANTED_TTL,
 };
 use celeriac_actors::ports::{
     Broker, BrokerError, Capabilities, Durability, EnqueueCall, MAX_REVOCATIONS, QueueStatus,
     ScanPage, ScanRequest, SharedValue, Wake, WorkerRecord,
 };
 use celeriac_actors::revocation::Revocation;
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 use redis::Value;
 
@@ -24,7 +25,8 @@ use super::decode::{self, Parts};
 use super::encode::{self, Kept, hex, ms};
 use super::script::{
     BEAT, CLOSE, DEAD, DROP_DEAD, ENQUEUE, EXCHANGE, EXCHANGE_WITH_RESULTS, FORGET, FORGET_WORKERS,
-    MARK, OPEN, PAUSE, PROMOTE, RELEASE, REVOCATIONS, REVOKE, RING, SHARE, SHARED, STATUS, TAKE,
+    MARK, OPEN, PAUSE, PROMOTE, PURGE, RELEASE, REVOCATIONS, REVOKE, RING, SHARE, SHARED, STATUS,
+    TAKE,
 };
 use super::{RedisBroker, Reply, scan, sweep};
 
@@ -46,6 +48,10 @@ impl Broker for RedisBroker {
 
     fn durability(&self) -> Durability {
         self.boot.durability
+    }
+
+    fn evicts(&self) -> bool {
+        self.boot.evicts
     }
 
     fn is_whole(&self) -> bool {
@@ -289,6 +295,18 @@ impl Broker for RedisBroker {
         let mut call = PAUSE.call(&self.keys.root(queue));
         call.arg(u8::from(paused));
         self.run(&PAUSE, queue, &call).await.map(drop)
+    }
+
+    async fn purge(&self, queue: &QueueName, state: TaskState, limit: u32) -> Reply<u32> {
+        check_purge(state).map_err(invalid)?;
+        let mut call = PURGE.call(&self.keys.root(queue));
+        call.arg(state.as_str())
+            .arg(limit.min(MAX_BATCH))
+            .arg(u8::from(self.elsewhere.is_some()))
+            .arg(ms(WANTED_TTL));
+        let ended = decode::number(self.run(&PURGE, queue, &call).await?)?;
+        self.results_wait();
+        Ok(ended)
     }
 
     async fn queues(&self) -> Reply<Vec<QueueStatus>> {

@@ -92,6 +92,7 @@ scripts! {
     RING = ALLOW_OOM "ring"
     REGISTER = ALLOW_OOM "register"
     PAUSE = ALLOW_OOM "pause"
+    PURGE = ALLOW_OOM QUEUE "purge"
     REVOKE = ALLOW_OOM "revoke"
     REVOCATIONS = READ_ONLY "revocations"
     DEAD = READ_ONLY "dead"

@@ -13,6 +13,7 @@ use celeriac_actors::ports::{
     Wake, WorkerRecord,
 };
 use celeriac_actors::revocation::Revocation;
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 
 use super::SqliteBroker;
@@ -22,6 +23,7 @@ use super::steps::enqueue::{Enqueue, Promote};
 use super::steps::exchange::Exchange;
 use super::steps::housekeep::Housekeep;
 use super::steps::leases::{Close, MarkStarted, Open, Release, Renew, Take};
+use super::steps::purge::Purge;
 use super::steps::shared::{Beat, Farewell, Share};
 use super::steps::sweep::Sweep;
 use super::{reads, scan};
@@ -153,6 +155,16 @@ impl Broker for SqliteBroker {
     async fn pause(&self, queue: &QueueName, paused: bool) -> Reply<()> {
         let queue = queue.clone();
         self.write(Pause { queue, paused }).await
+    }
+
+    async fn purge(&self, queue: &QueueName, state: TaskState, limit: u32) -> Reply<u32> {
+        let queue = queue.clone();
+        self.write(Purge {
+            queue,
+            state,
+            limit,
+        })
+        .await
     }
 
     async fn queues(&self) -> Reply<Vec<QueueStatus>> {

@@ -176,6 +176,41 @@ pub(super) fn refused(path: &Path, message: &str) -> OpenError {
     let (path, detail) = (path.to_owned(), message.to_owned());
     match trouble(message) {
         Trouble::Damaged => OpenError::Damaged { path, detail },
+        Trouble::Unwritable if message.contains("I/O") || message.contains("full") => {
+            let detail = format!("{detail}{}", room(path.parent().unwrap_or(&path)));
+            OpenError::Sqlite { path, detail }
+        }
         _ => OpenError::Sqlite { path, detail },
+    }
+}
+
+/// Says how much room there is in a directory: SQLite calls a disk that is full while it opens a file an I/O error.
+fn room(directory: &Path) -> String {
+    match rustix::fs::statvfs(directory) {
+        Ok(disk) => format!(
+            "; is the disk full? {} MiB are free in {}",
+            (disk.f_bavail.saturating_mul(disk.f_frsize)) >> 20,
+            directory.display()
+        ),
+        Err(_) => "; is the disk full?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_may_be_full_is_said_with_its_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("broker.db");
+        for message in ["disk I/O error", "database or disk is full"] {
+            let said = refused(&path, message).to_string();
+            for part in [message, "is the disk full?", "MiB are free in", "broker.db"] {
+                assert!(said.contains(part), "{said}");
+            }
+        }
+        let said = refused(&path, "database is locked").to_string();
+        assert!(!said.contains("full"), "{said}");
     }
 }

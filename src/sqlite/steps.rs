@@ -5,6 +5,7 @@ pub(super) mod enqueue;
 pub(super) mod exchange;
 pub(super) mod housekeep;
 pub(super) mod leases;
+pub(super) mod purge;
 pub(super) mod settle;
 pub(super) mod shared;
 pub(super) mod sweep;

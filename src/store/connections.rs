@@ -91,6 +91,15 @@ pub(super) trait Dialect: Connection {
     /// Runs `step` in a transaction that at most one process is in.
     fn alone<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault>;
 
+    /// Keeps other processes from writing to a table for the rest of the transaction.
+    fn one_writer(&mut self, table: &'static str) -> Result<(), Fault>;
+
+    /// Finds out whether the store takes writes, and writes nothing.
+    fn probe(&mut self) -> Result<(), Fault>;
+
+    /// Returns whether parameters of a query in text are `$1`, `$2`, … instead of `?`.
+    fn numbers_parameters(&self) -> bool;
+
     /// Returns whether a table exists.
     fn has_table(&mut self, name: &str) -> QueryResult<bool>;
 }
@@ -322,6 +331,20 @@ impl Dialect for SqliteConnection {
     fn alone<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         self.batch_execute("PRAGMA journal_mode = WAL")?;
         self.exclusive_transaction(step)
+    }
+
+    fn one_writer(&mut self, _: &'static str) -> Result<(), Fault> {
+        // Whoever writes at all is alone.
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), Fault> {
+        // Taking the lock of the one writer is the part of a write that fails; nothing is left of it.
+        self.immediate_transaction(|_| Ok(()))
+    }
+
+    fn numbers_parameters(&self) -> bool {
+        false
     }
 
     fn has_table(&mut self, name: &str) -> QueryResult<bool> {

@@ -8,16 +8,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_actors::ids::BurialId;
 use celeriac_actors::ports::{
-    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StoreError,
+    ClusterCursor, ClusterPage, DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage,
+    DeadStats, DeadStatus, Minute, QueueSnapshot, SnapshotRange, Snapshots, Span, StoreError,
+    TaskSnapshot,
 };
+use celeriac_actors::time::Timestamp;
 
 use super::audit::{self, AuditEntry, AuditRecord};
-use super::connections::{Connections, Live};
+use super::connections::{Connections, Dialect as _, Live, on_either};
 use super::fault::Fault;
 use super::migrations::{self, MigrationStatus};
 use super::threads::Threads;
 use super::url::StoreUrl;
-use super::{changes, letters, stats};
+use super::{changes, clusters, letters, snapshots, stats};
 
 /// How often a step is tried when it met a conflict or a connection that had gone.
 const TRIES: u32 = 2;
@@ -113,6 +116,15 @@ impl Store {
     /// [`StoreError::Schema`] says what to do; otherwise repeat.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.bare(migrations::check).await
+    }
+
+    /// Checks that the store takes writes, without writing.
+    ///
+    /// # Errors
+    /// [`StoreError`] says why not.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.run(|live| on_either!(live, |connection| connection.probe()))
+            .await
     }
 
     /// Applies the migrations that the store lacks, all or none; returns their names.
@@ -260,8 +272,14 @@ impl DeadLetters for Store {
         self.run(move |live| letters::show(live, id)).await
     }
 
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError> {
-        self.run(move |live| changes::begin_revival(live, id)).await
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError> {
+        let edited = edited.map(<[u8]>::to_vec);
+        self.run(move |live| changes::begin_revival(live, id, edited.as_deref()))
+            .await
     }
 
     async fn finish_revival(&self, ids: &[BurialId]) -> Result<u64, StoreError> {
@@ -282,8 +300,53 @@ impl DeadLetters for Store {
             .await
     }
 
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError> {
+        self.run(move |live| changes::trim(live, keep, limit)).await
+    }
+
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError> {
         let filter = filter.clone();
         self.run(move |live| stats::stats(live, &filter)).await
+    }
+
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError> {
+        let filter = filter.clone();
+        self.run(move |live| clusters::clusters(live, &filter, after, limit))
+            .await
+    }
+}
+
+#[async_trait]
+impl Snapshots for Store {
+    async fn probe(&self) -> Result<(), StoreError> {
+        Self::probe(self).await
+    }
+
+    async fn write(&self, minute: &Minute) -> Result<(), StoreError> {
+        let minute = minute.clone();
+        self.run(move |live| snapshots::write(live, &minute)).await
+    }
+
+    async fn queue_snapshots(
+        &self,
+        range: &SnapshotRange,
+    ) -> Result<Vec<QueueSnapshot>, StoreError> {
+        let range = range.clone();
+        self.run(move |live| snapshots::queues(live, &range)).await
+    }
+
+    async fn task_snapshots(&self, range: &SnapshotRange) -> Result<Vec<TaskSnapshot>, StoreError> {
+        let range = range.clone();
+        self.run(move |live| snapshots::tasks(live, &range)).await
+    }
+
+    async fn prune(&self, span: Span, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        self.run(move |live| snapshots::prune(live, span, before, limit))
+            .await
     }
 }

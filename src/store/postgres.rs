@@ -12,6 +12,9 @@ use super::fault::Fault;
 /// The advisory lock of the migrations: the first eight bytes of `celeriac`.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"celeriac");
 
+/// The advisory lock of whoever changes dead letters.
+const WRITER_LOCK: i64 = i64::from_be_bytes(*b"celeridl");
+
 /// What every connection is told.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -33,7 +36,11 @@ impl CustomizeConnection<PgConnection, Error> for Session {
 
 impl Dialect for PgConnection {
     fn writing<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.transaction(step)
+        self.transaction(|connection| {
+            // Every change touches counts that others share, in an order of its own: one writer at a time, as in SQLite.
+            connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({WRITER_LOCK})"))?;
+            step(connection)
+        })
     }
 
     fn snapshot<T>(
@@ -56,6 +63,23 @@ impl Dialect for PgConnection {
             connection.batch_execute(&lock)?;
             step(connection)
         })
+    }
+
+    fn one_writer(&mut self, table: &'static str) -> Result<(), Fault> {
+        self.batch_execute(&format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))?;
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), Fault> {
+        // What every write of ours takes; a server that only reads refuses it, one that is locked keeps it waiting.
+        self.transaction(|connection| {
+            connection.batch_execute("LOCK TABLE dead_letters IN ROW EXCLUSIVE MODE")?;
+            Ok(())
+        })
+    }
+
+    fn numbers_parameters(&self) -> bool {
+        true
     }
 
     fn has_table(&mut self, name: &str) -> QueryResult<bool> {

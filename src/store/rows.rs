@@ -1,13 +1,13 @@
 //! The row of a dead letter, and its way into the domain and back.
 
 use celeriac_actors::failure::Failure;
+use celeriac_actors::fingerprint::Fingerprint;
 use celeriac_actors::ids::{BurialId, QueueName, TaskId, TaskName};
 use celeriac_actors::ports::{DeadLetter, DeadStatus, StoreError};
 use celeriac_actors::time::Timestamp;
 use diesel::prelude::*;
 use std::collections::BTreeMap;
 
-use super::fingerprint::fingerprint;
 use super::schema::dead_letters;
 use super::stats::DAY;
 
@@ -33,7 +33,7 @@ pub(super) struct LetterRow {
     attempts: i32,
     deliveries: i32,
     revivals: i64,
-    fingerprint: String,
+    pub(super) fingerprint: String,
     worker: String,
     note: String,
     format: i32,
@@ -41,6 +41,7 @@ pub(super) struct LetterRow {
     failures: String,
     args: Option<String>,
     frame: Vec<u8>,
+    edited: Option<Vec<u8>>,
 }
 
 /// Returns the stored form of a burial's id.
@@ -109,7 +110,7 @@ impl TryFrom<&DeadLetter> for LetterRow {
             attempts: letter.attempts.into(),
             deliveries: letter.deliveries.into(),
             revivals: letter.revivals.into(),
-            fingerprint: fingerprint(letter),
+            fingerprint: Fingerprint::of(letter).to_string(),
             worker: without_nul(&letter.worker),
             note: without_nul(&letter.note),
             format: FORMAT,
@@ -117,6 +118,7 @@ impl TryFrom<&DeadLetter> for LetterRow {
             failures: serde_json::to_string(&letter.failures).map_err(unwritable)?,
             args: letter.args.as_deref().map(without_nul),
             frame: letter.frame.clone(),
+            edited: letter.edited.clone(),
         })
     }
 }
@@ -155,11 +157,13 @@ impl TryFrom<LetterRow> for DeadLetter {
             worker: row.worker,
             status: status(&row.status).ok_or_else(|| bad("status"))?,
             revivals: u32::try_from(row.revivals).map_err(|_| bad("revivals"))?,
+            edited: row.edited,
         })
     }
 }
 
-fn burial_id(bytes: &[u8]) -> Option<BurialId> {
+/// Reads the stored form of a burial's id.
+pub(super) fn burial_id(bytes: &[u8]) -> Option<BurialId> {
     let (task, number) = bytes.split_first_chunk::<16>()?;
     Some(BurialId {
         task: TaskId::from_bytes(*task),
@@ -167,7 +171,8 @@ fn burial_id(bytes: &[u8]) -> Option<BurialId> {
     })
 }
 
-fn unreadable(id: &str, column: &str) -> StoreError {
+/// Says that a column of a letter is not what this version writes.
+pub(super) fn unreadable(id: &str, column: &str) -> StoreError {
     StoreError::Schema(format!(
         "dead letter {id} has a {column} that this version cannot read: run the version that wrote it"
     ))
@@ -209,6 +214,7 @@ mod tests {
             failures: FAILURES_1.to_owned(),
             args: None,
             frame: vec![0xce],
+            edited: None,
         };
         let letter = DeadLetter::try_from(row).unwrap();
         assert_eq!(letter.id.number, 3);

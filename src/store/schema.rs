@@ -12,6 +12,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    dead_clusters (span, fingerprint, bucket, queue, task, reason, status) {
+        span -> BigInt,
+        fingerprint -> Text,
+        bucket -> BigInt,
+        queue -> Text,
+        task -> Text,
+        reason -> Text,
+        status -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
     dead_letters (id) {
         id -> Binary,
         queue -> Text,
@@ -31,6 +44,7 @@ diesel::table! {
         failures -> Text,
         args -> Nullable<Text>,
         frame -> Binary,
+        edited -> Nullable<Binary>,
     }
 }
 
@@ -47,7 +61,8 @@ diesel::table! {
 }
 
 diesel::table! {
-    queue_snapshots (queue, at) {
+    queue_snapshots (span, at, queue) {
+        span -> BigInt,
         at -> BigInt,
         queue -> Text,
         ready -> BigInt,
@@ -56,6 +71,7 @@ diesel::table! {
         active -> BigInt,
         dead_outbox -> BigInt,
         consumers -> BigInt,
+        oldest_ms -> BigInt,
         paused -> Bool,
         enqueued -> BigInt,
         succeeded -> BigInt,
@@ -67,23 +83,35 @@ diesel::table! {
         rescued -> BigInt,
         revived -> BigInt,
         stale -> BigInt,
+        result_dropped -> BigInt,
     }
 }
 
 diesel::table! {
-    task_snapshots (task, at, worker) {
+    task_snapshots (span, at, queue, task, worker) {
+        span -> BigInt,
         at -> BigInt,
+        queue -> Text,
         task -> Text,
         worker -> Text,
+        started -> BigInt,
         succeeded -> BigInt,
         failed -> BigInt,
-        elapsed_ms_total -> BigInt,
-        elapsed_ms_max -> BigInt,
+        retried -> BigInt,
+        buried -> BigInt,
+        revoked -> BigInt,
+        expired -> BigInt,
+        released -> BigInt,
+        wait_us -> BigInt,
+        run_us -> BigInt,
+        waits -> Text,
+        runs -> Text,
     }
 }
 
 diesel::allow_tables_to_appear_in_same_query!(
     audit,
+    dead_clusters,
     dead_letters,
     dead_stats,
     queue_snapshots,

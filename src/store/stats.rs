@@ -3,7 +3,8 @@
 //!
 //! `dead_stats` has one row per day, queue, task, reason and status, so a million letters are a few thousand counts, and
 //! the same per hour. Where `since` or `until` cut into a day, its whole hours are taken; where they cut into an hour,
-//! that part of the hour is counted from an index that has all it needs.
+//! that part of the hour is counted from an index that has all it needs. Those of one fingerprint are counted per day in
+//! `dead_clusters`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use super::connections::{Dialect as _, Live, on_either};
 use super::fault::Fault;
 use super::letters::{narrowed, of_task};
 use super::rows::{instant, millis};
-use super::schema::{dead_letters, dead_stats};
+use super::schema::{dead_clusters, dead_letters, dead_stats};
 
 /// A day in milliseconds.
 pub(super) const DAY: i64 = 86_400_000;
@@ -28,11 +29,44 @@ type Group = (i64, String, String, String, String, i64);
 
 /// Which parts of a range are counted how. All ranges are from the first to before the second.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Parts {
+pub(super) struct Parts {
     /// Whole buckets of a length, by their numbers: from the counts.
-    buckets: Vec<(i64, (i64, i64))>,
+    pub(super) buckets: Vec<(i64, (i64, i64))>,
     /// Pieces of hours in milliseconds: from the rows.
-    pieces: Vec<(i64, i64)>,
+    pub(super) pieces: Vec<(i64, i64)>,
+}
+
+/// Reads the counts of whole buckets of a span that match a filter, as [`Group`]s.
+macro_rules! counted {
+    ($table:ident, $backend:ident, $filter:expr, ($span:expr, $range:expr)) => {{
+        let (span, (from, to)): (i64, (i64, i64)) = ($span, $range);
+        let mut query = $table::table
+            .filter($table::span.eq(span))
+            .into_boxed::<$backend>()
+            .filter($table::bucket.ge(from).and($table::bucket.lt(to)))
+            .filter($table::count.gt(0))
+            .select((
+                $table::bucket * span,
+                $table::queue,
+                $table::task,
+                $table::reason,
+                $table::status,
+                $table::count,
+            ));
+        if let Some(queue) = &$filter.queue {
+            query = query.filter($table::queue.eq(queue.as_str()));
+        }
+        if let Some(task) = &$filter.task {
+            query = query.filter($table::task.eq(task.as_str()));
+        }
+        if let Some(reason) = $filter.reason {
+            query = query.filter($table::reason.eq(reason.as_str()));
+        }
+        if let Some(status) = $filter.status {
+            query = query.filter($table::status.eq(status.as_str()));
+        }
+        query
+    }};
 }
 
 /// Counts the letters that match.
@@ -42,37 +76,20 @@ pub(super) fn stats(live: &mut Live, filter: &DeadFilter) -> Result<DeadStats, F
         return Ok(summed(&letters.iter().map(group).collect::<Vec<_>>()));
     }
     let mut groups = Vec::new();
-    let parts = parts(filter);
+    let parts = match filter.fingerprint {
+        None => parts(filter, &[DAY, HOUR]),
+        Some(_) => parts(filter, &[DAY]),
+    };
     on_either!(live, |connection: Backend| connection.snapshot(
         |connection| {
-            for (span, (from, to)) in &parts.buckets {
-                let counts = dead_stats::table
-                    .filter(dead_stats::span.eq(span))
-                    .into_boxed::<Backend>();
-                let mut query = counts
-                    .filter(dead_stats::bucket.ge(from).and(dead_stats::bucket.lt(to)))
-                    .filter(dead_stats::count.gt(0))
-                    .select((
-                        dead_stats::bucket * *span,
-                        dead_stats::queue,
-                        dead_stats::task,
-                        dead_stats::reason,
-                        dead_stats::status,
-                        dead_stats::count,
-                    ));
-                if let Some(queue) = &filter.queue {
-                    query = query.filter(dead_stats::queue.eq(queue.as_str()));
-                }
-                if let Some(task) = &filter.task {
-                    query = query.filter(dead_stats::task.eq(task.as_str()));
-                }
-                if let Some(reason) = filter.reason {
-                    query = query.filter(dead_stats::reason.eq(reason.as_str()));
-                }
-                if let Some(status) = filter.status {
-                    query = query.filter(dead_stats::status.eq(status.as_str()));
-                }
-                groups.extend(query.load::<Group>(connection)?);
+            for (span, range) in &parts.buckets {
+                groups.extend(match filter.fingerprint {
+                    None => counted!(dead_stats, Backend, filter, (*span, *range))
+                        .load::<Group>(connection)?,
+                    Some(fingerprint) => counted!(dead_clusters, Backend, filter, (*span, *range))
+                        .filter(dead_clusters::fingerprint.eq(fingerprint.to_string()))
+                        .load::<Group>(connection)?,
+                });
             }
             for (from, to) in &parts.pieces {
                 let piece = DeadFilter {
@@ -119,13 +136,13 @@ fn group(letter: &DeadLetter) -> Group {
     )
 }
 
-/// Splits the range of a filter into whole days, whole hours and pieces of hours.
-fn parts(filter: &DeadFilter) -> Parts {
+/// Splits the range of a filter into whole buckets of `spans`, the longest first, and pieces of the shortest.
+pub(super) fn parts(filter: &DeadFilter, spans: &[i64]) -> Parts {
     let since = filter.since.map_or(0, millis);
     let mut parts = Parts::default();
     // Without an end there is no last day to cut: stored instants end with a day.
     let mut rest = vec![(since, filter.until.map_or(i64::MAX / DAY * DAY, millis))];
-    for span in [DAY, HOUR] {
+    for span in spans.iter().copied() {
         let mut pieces = Vec::new();
         for (from, to) in rest {
             let (first, last) = (from / span + i64::from(from % span != 0), to / span);
@@ -198,11 +215,14 @@ mod tests {
     use super::*;
 
     fn split(since: Option<i64>, until: Option<i64>) -> Parts {
-        parts(&DeadFilter {
-            since: since.map(instant),
-            until: until.map(instant),
-            ..DeadFilter::default()
-        })
+        parts(
+            &DeadFilter {
+                since: since.map(instant),
+                until: until.map(instant),
+                ..DeadFilter::default()
+            },
+            &[DAY, HOUR],
+        )
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::state::{Shared, Work};
 use super::tokens::Role;
 use super::{body, guard};
 use crate::admin::fault::Fault;
-use crate::admin::patience::Patience;
+use crate::look::Patience;
 use crate::store::AuditEntry;
 
 /// How long a request may take.

@@ -15,7 +15,7 @@ use super::tasks::SMALL;
 use crate::admin::breakers::{Breaker, Overview, audited};
 use crate::admin::enqueue::when::delay;
 use crate::admin::fault::Fault;
-use crate::admin::patience::Patience;
+use crate::look::Patience;
 
 pub(super) const ROUTES: &[Endpoint] = &[
     shows(

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::routes::{Endpoint, shows};
 use crate::admin::dead::{Letters, read};
 use crate::admin::letter::{Brief, Full};
-use crate::admin::patience::Patience;
+use crate::look::Patience;
 
 const fn filter(name: &'static str, kind: Kind, doc: &'static str) -> Param {
     Param { name, kind, doc }
@@ -168,5 +168,5 @@ async fn show(asked: Asked) -> Answer {
         Problem::invalid("no id of a dead letter; it has the form TASK_ID-NUMBER")
     })?;
     let letter = letters(&asked)?.find(wanted, false).await?;
-    json(&Full::of(&letter))
+    json(&Full::of(&letter, &asked.shared.ground.limits))
 }

@@ -6,7 +6,7 @@ use super::asked::{Answer, Asked, json, serve};
 use super::params::{Kind, LIMIT, Param};
 use super::routes::{Endpoint, shows};
 use crate::admin::overview::Whole;
-use crate::admin::workers;
+use crate::look::workers;
 
 const WORKER: Param = Param {
     name: "worker",

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::routes::{Body, Endpoint, changes};
 use super::tasks::{SMALL, checked, hunt};
 use crate::admin::revoke::{Place, Revoking};
-use crate::admin::task::read_id;
+use crate::admin::task_view::read_id;
 
 pub(super) const ROUTES: &[Endpoint] = &[
     changes(
@@ -65,6 +65,7 @@ fn revoking<'a>(
     };
     Ok(Revoking {
         hunt: hunt(asked, id)?,
+        store: Ok(&*asked.work()?.store),
         revocation: Revocation { of, terminate },
         queue,
         now: asked.now,

@@ -13,11 +13,12 @@ use super::params::{AFTER, Kind, LIMIT, Param};
 use super::problem::Problem;
 use super::routes::{Body, Endpoint, changes, shows};
 use crate::admin::enqueue::order::{Desk, Order};
-use crate::admin::patience::Patience;
 use crate::admin::queues;
-use crate::admin::task::{Hunt, read_id};
-use crate::admin::task_view;
+use crate::admin::task_view::{self, read_id};
 use crate::admin::tasks::Row;
+use crate::look::Patience;
+use crate::look::hunt::Hunt;
+use crate::look::revoked::Revoked;
 
 /// The most bytes of a small body.
 pub(super) const SMALL: usize = 64 << 10;
@@ -100,7 +101,7 @@ async fn list(asked: Asked) -> Answer {
     let mut place: Option<(QueueName, Option<Cursor>)> =
         asked.params.text("after").map(cursor::read).transpose()?;
     let (limit, pattern) = (asked.params.count("limit"), asked.params.text("task"));
-    let (mut rows, mut looked): (Vec<Value>, u64) = (Vec::new(), 0);
+    let (mut rows, mut looked): (Vec<Row>, u64) = (Vec::new(), 0);
     let mut next = None;
     if let Some((from, _)) = &place {
         names.retain(|name| name >= from);
@@ -128,11 +129,7 @@ async fn list(asked: Asked) -> Answer {
                 .tasks
                 .into_iter()
                 .map(|task| Row::of(queue, task, &ground.limits));
-            rows.extend(
-                found
-                    .filter(|row| row.is_of(pattern))
-                    .map(|row| row.document()),
-            );
+            rows.extend(found.filter(|row| row.is_of(pattern)));
             match page.next {
                 Some(cursor) => after = Some(cursor),
                 None if rows.len() >= limit as usize && at + 1 < names.len() => {
@@ -143,6 +140,10 @@ async fn list(asked: Asked) -> Answer {
             }
         }
     }
+    let of = rows.iter().map(|row| row.queue.clone()).collect();
+    let revoked = Revoked::read(&*work.broker, of, Patience::NONE).await?;
+    rows.iter_mut().for_each(|row| row.judge(&revoked));
+    let rows: Vec<Value> = rows.iter().map(Row::document).collect();
     json(&json!({ "tasks": rows, "searched": looked, "next": next.as_ref().map(cursor::write) }))
 }
 
@@ -189,7 +190,7 @@ pub(super) fn hunt<'a>(asked: &'a Asked, id: TaskId) -> Result<Hunt<'a>, Problem
         id,
         broker: &*work.broker,
         store: Ok(&*work.store),
-        keeper: ground.keeper.clone(),
+        kept_at: ground.keeper.server(),
         limits: ground.limits,
         patience: Patience::NONE,
     })
@@ -214,7 +215,7 @@ async fn show(asked: Asked) -> Answer {
         return Err(problem.with("searched", looked).with("of", total));
     }
     let mut document = task_view::document(id, &found, &asked.shared.ground.limits);
-    if let Some(why) = &found.unasked {
+    if let Some(why) = &found.store_unread {
         document["dead_letters_unread"] = json!(why);
     }
     json(&document)

@@ -34,6 +34,19 @@ fn what_is_not_there_is_said() {
         code(&place.run(&["breaker", "open", "stripe", "--for", "soon"])),
         64
     );
+    for length in ["0s", "1ms", "1000years"] {
+        let refused = place.run(&["breaker", "open", "stripe", "--for", length]);
+        assert_eq!(code(&refused), 64, "{length}");
+        let said = said(&refused);
+        assert!(said.contains("10ms to 365days"), "{length}: {said}");
+    }
+    let typo = place.run(&["breaker", "close", "stripe"]);
+    assert_eq!(code(&typo), 64);
+    assert!(
+        said(&typo).contains("there is no breaker `stripe`"),
+        "{}",
+        said(&typo)
+    );
     let opened = place.run(&["breaker", "open", "stripe"]);
     assert_eq!(code(&opened), 0, "{}", said(&opened));
     assert!(

@@ -19,7 +19,7 @@ fn three_deaths() -> [Death; 3] {
     ]
 }
 
-async fn site() -> Site {
+pub(crate) async fn site() -> Site {
     let site = Site::new();
     site.bury(&three_deaths()).await;
     drop(site.store().await);
@@ -27,7 +27,7 @@ async fn site() -> Site {
 }
 
 /// The ids that `dead list --json` prints.
-fn ids(site: &Site, filters: &str) -> Vec<String> {
+pub(crate) fn ids(site: &Site, filters: &str) -> Vec<String> {
     let ran = site.run(&format!("dead list --json {filters}")).expect(0);
     let id = |line: &serde_json::Value| line["id"].as_str().unwrap().to_owned();
     ran.json().iter().map(id).collect()
@@ -231,7 +231,10 @@ async fn letters_are_discarded_and_purged_but_never_while_they_are_revived() {
     let site = site().await;
     let check = ids(&site, "--queue kyb").remove(0);
     let store = site.store().await;
-    store.begin_revival(check.parse().unwrap()).await.unwrap();
+    store
+        .begin_revival(check.parse().unwrap(), None)
+        .await
+        .unwrap();
 
     let ran = site.run(&format!("dead discard {check} --json")).expect(1);
     assert_eq!(ran.json()[0]["outcome"], "failed");
@@ -273,6 +276,48 @@ async fn letters_are_counted() {
         (&stats[0]["total"], &stats[0]["by_reason"][0]["key"]),
         (&1.into(), &"permanent".into())
     );
+}
+
+/// Goal: what died of the same is counted together, and its fingerprint leads every other command to it.
+#[tokio::test]
+async fn letters_that_died_of_the_same_are_a_cluster() {
+    let site = site().await;
+    site.bury(&[Death {
+        message: "card 4711 declined",
+        ..Death::of("billing", "demo.charge", DeadReason::Exhausted)
+    }])
+    .await;
+    site.bury(&[Death {
+        message: "card 12 declined",
+        ..Death::of("billing", "demo.charge", DeadReason::Exhausted)
+    }])
+    .await;
+    let clusters = site.run("dead clusters --json").expect(0).json();
+    let sizes: Vec<_> = clusters.iter().map(|c| c["count"].as_u64()).collect();
+    assert_eq!(sizes, [Some(2), Some(1), Some(1), Some(1)]);
+    let largest = &clusters[0];
+    assert_eq!(largest["message"], "card 12 declined");
+    assert_eq!(largest["by_status"]["new"], 2);
+    let fingerprint = largest["fingerprint"].as_str().unwrap();
+    let text = site.run("dead clusters --limit 1").expect(0);
+    let row = text.out.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with("2      2    ") && row.contains(fingerprint),
+        "{row}"
+    );
+    assert!(text.err.contains("--limit N shows more"), "{}", text.err);
+
+    let of_it = format!("--fingerprint {fingerprint}");
+    assert_eq!(ids(&site, &of_it).len(), 2);
+    let stats = site.run(&format!("dead stats --json {of_it}")).expect(0);
+    assert_eq!(stats.json()[0]["total"], 2);
+    site.run(&format!("dead discard {of_it}")).expect(0);
+    let audit = site.store().await.audit(None, 1).await.unwrap();
+    assert_eq!(
+        audit[0].entry.target,
+        format!("status=new fingerprint={fingerprint}")
+    );
+    assert_eq!(ids(&site, "--status discarded").len(), 2);
 }
 
 /// Goal: a reader that has seen enough is no error and no panic.

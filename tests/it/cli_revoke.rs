@@ -85,6 +85,11 @@ fn waiting(place: &Place, restart: impl FnOnce()) {
     let said = revoke_waiting(place, &far);
     let (until, due) = (&said["remembered_until"], &said["due"]);
     assert!(until.as_str() > due.as_str(), "{said}");
+    // It is there until its time comes, and shown as what it is.
+    assert_eq!(show(place, &far)["revoked"], "revoked: will not start");
+    assert_eq!(show(place, &kept)["revoked"], Value::Null);
+    let listed = place.lines(&["tasks", "--state", "scheduled"]).join("\n");
+    assert!(listed.contains("revoked: will not start"), "{listed}");
     restart();
     let daemons = (place.daemon(&[]), place.daemon(&[]));
     for id in [&ready, &scheduled] {
@@ -137,16 +142,23 @@ fn what_cannot_be_revoked_is_said() {
     let place = Place::new();
     place.lines(&["enqueue", "a.b"]);
     let id = "018f0000-0000-7000-8000-000000000099";
+    let mut printed = Vec::new();
     let mut text = String::new();
     place.until("all is searched", || {
         let output = place.run(&["task", "revoke", id]);
         text = said(&output);
+        printed = output.stdout.clone();
         code(&output) == 64
     });
+    assert!(printed.is_empty(), "it is not said to be revoked");
     assert!(
         text.contains("was not found; searched 1 of 1 tasks. Should it come until 2"),
         "{text}"
     );
+    assert!(text.contains("so long is its revocation kept"), "{text}");
+    let typo = said(&place.run(&["task", "revoke", "--task", "demo.slep"]));
+    assert!(typo.contains("no task `demo.slep` is stored"), "{typo}");
+    assert!(typo.contains("did you mean `demo.sleep`?"), "{typo}");
     // It does, and is remembered.
     let daemon = place.daemon(&[]);
     let add = ["enqueue", "demo.echo", "--args", r#"{"value":1}"#];

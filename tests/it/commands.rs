@@ -139,7 +139,7 @@ async fn exit_codes_mean_what_they_mean() {
     assert_eq!((returned(&ends[4]), ends[4].attempts), (json!(7), 2));
 }
 
-fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit(')')
@@ -171,6 +171,9 @@ async fn a_command_that_hangs_is_ended_with_its_group() {
         end.causes.contains(&"wrote: still here".to_owned()),
         "{end:?}"
     );
+    assert!(end.message.contains("at its hard limit"), "{end:?}");
+    assert!(end.message.contains("signal 9 (SIGKILL)"), "{end:?}");
+    assert!(!end.message.contains("want of memory"), "{end:?}");
     let started = std::fs::read_to_string(&pids).unwrap();
     for pid in started.split_whitespace() {
         let pid = pid.parse().unwrap();
@@ -245,4 +248,28 @@ async fn a_stop_ends_a_command_and_gives_its_task_back() {
         (ready.len(), ready[0].attempts, ready[0].deliveries),
         (1, 0, 0)
     );
+}
+
+/// Goal: what is told of a command that died has the most memory it had.
+/// Method: one that takes far more than its worker, and ends by a signal.
+#[tokio::test]
+async fn a_death_is_told_with_its_peak_memory() {
+    let scripts = Scripts::new();
+    let hog = scripts.add(
+        "hog.py",
+        "#!/usr/bin/env python3\nimport os\nheld = bytearray(b'x') * 400_000_000\nos.kill(os.getpid(), 9)\n",
+    );
+    let ground = Ground::with(&format!(
+        "[[command]]\nname = \"scripts.hog\"\nprogram = {hog}\nqueue = \"etl-jobs\"\n"
+    ));
+    let _daemon = ground.daemon(&[]).await;
+    // Nobody has declared its queue but the command itself.
+    let hog = ground
+        .enqueue_to("etl-jobs", "scripts.hog", [json!({})])
+        .await;
+    let end = failure(&ground.ends(&hog).await[0]).unwrap();
+    let said = format!("{} {}", end.message, end.causes.join(" "));
+    let (_, peak) = said.split_once("peak memory ").expect(&said);
+    let number: String = peak.chars().take_while(char::is_ascii_digit).collect();
+    assert!(number.parse::<u64>().unwrap() >= 380, "{said}");
 }

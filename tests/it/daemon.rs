@@ -142,11 +142,19 @@ impl Ground {
         task: &str,
         all: impl IntoIterator<Item = Value>,
     ) -> Vec<TaskHandle> {
+        let options = EnqueueOptions::default().queue(QueueName::new(queue).unwrap());
+        self.enqueue_with(options, task, all).await
+    }
+
+    pub(crate) async fn enqueue_with(
+        &self,
+        options: EnqueueOptions,
+        task: &str,
+        all: impl IntoIterator<Item = Value>,
+    ) -> Vec<TaskHandle> {
         let name = TaskName::new(task).unwrap();
         let prepare = |args: Value| {
-            let options = EnqueueOptions::default()
-                .queue(QueueName::new(queue).unwrap())
-                .want_outcome();
+            let options = options.clone().want_outcome();
             let args = encode_value(&args).unwrap();
             let producer = self.client.producer();
             producer
@@ -306,13 +314,22 @@ impl std::fmt::Debug for Ground {
 }
 
 /// Looks until there is something, for at most [`PATIENCE`].
-pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look).await
+}
+
+/// As [`eventually`], for what comes once a minute.
+pub(crate) async fn eventually_slowly<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(3 * PATIENCE, what, look).await
+}
+
+async fn within<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(started.elapsed() < patience, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

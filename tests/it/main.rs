@@ -2,13 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends by its panic")]
 
+mod apart;
 mod breakers;
 mod cli_bench;
 mod cli_breaker;
 mod cli_dead;
+mod cli_dead_canary;
+mod cli_dead_edit;
+mod cli_dead_files;
 mod cli_dead_support;
 mod cli_doctor;
 mod cli_enqueue;
+mod cli_explain;
 mod cli_init;
 mod cli_look;
 mod cli_migrate;
@@ -25,6 +30,7 @@ mod examples;
 mod faults;
 mod giving_up;
 mod golden;
+mod health;
 mod hooks;
 mod http_api;
 mod http_guard;
@@ -80,12 +86,15 @@ mod sqlite_faults;
 mod sqlite_opening;
 mod sqlite_processes;
 mod sqlite_support;
+mod stops;
 mod store_changes;
+mod store_clusters;
 mod store_faults;
 mod store_letters;
 mod store_migrations;
 #[cfg(feature = "postgres")]
 mod store_postgres;
+mod store_snapshots;
 mod store_stats;
 mod store_support;
 mod tidy;

@@ -49,6 +49,19 @@ async fn process(number: usize, broker: Arc<dyn Broker>, fetched: Fetched) {
     }
 }
 
+/// Adds tasks with one call.
+async fn enqueue(broker: &impl Broker, numbers: std::ops::Range<u128>) {
+    let call = EnqueueCall {
+        queue: queue(),
+        channel: ChannelId::random(),
+        number: 1,
+        tasks: numbers.map(task).collect(),
+        kind: EnqueueKind::New,
+        remember: Duration::from_secs(60),
+    };
+    broker.enqueue(Arc::new(call)).await.unwrap();
+}
+
 /// Goal: a burst reaches those who wait while there is still something to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_reaches_every_idle_process() {
@@ -65,21 +78,99 @@ async fn a_burst_reaches_every_idle_process() {
     })
     .await;
     for first in [0, BURST / 2] {
-        let call = EnqueueCall {
-            queue: queue(),
-            channel: ChannelId::random(),
-            number: 1,
-            tasks: (first..first + BURST / 2).map(task).collect(),
-            kind: EnqueueKind::New,
-            remember: Duration::from_secs(60),
-        };
-        broker.enqueue(Arc::new(call)).await.unwrap();
+        enqueue(&broker, first..first + BURST / 2).await;
     }
     let counted = settled(&broker).await;
     assert_eq!(u128::from(counted.succeeded), BURST);
     // It was worked off while they came: without their bells they would have slept through it.
     let fetched = fetched.lock().unwrap();
     assert!(fetched.len() > PROCESSES / 2, "only {fetched:?}");
+}
+
+/// Makes consumers, adds so many tasks with each call, and returns how many tokens lie there after each.
+async fn rung(consumers: usize, calls: &[u128]) -> Vec<String> {
+    let namespace = namespace("rung");
+    let broker = open(&with(&server().url(), "namespace", &namespace));
+    for _ in 0..consumers {
+        broker.open(&incarnation("w1")).await.unwrap();
+    }
+    let (mut first, mut tokens) = (0, Vec::new());
+    for tasks in calls {
+        enqueue(&broker, first..first + tasks).await;
+        first += tasks;
+        let wake = format!("{namespace}:{{default}}:wake");
+        tokens.push(server().ask(&["LLEN", &wake]).text());
+    }
+    tokens
+}
+
+/// Goal: a burst rings for as many as it is worth, a few tasks for one; never for more than could come, and tokens that
+/// nobody takes do not pile up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_rings_for_as_many_as_it_is_worth() {
+    assert_eq!(rung(40, &[1, 1, 30]).await, ["1", "1", "1"]);
+    assert_eq!(rung(40, &[33, 500, 500]).await, ["2", "14", "14"]);
+    assert_eq!(rung(40, &[500, 500]).await, ["16", "16"]);
+    assert_eq!(rung(3, &[500]).await, ["3"]);
+    assert_eq!(rung(0, &[500, 500]).await, ["1", "1"]);
+}
+
+/// Goal: a paused queue rings for no burst either; its resumption rings for all who could come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_that_waited_for_its_queue_rings_when_that_resumes() {
+    let namespace = namespace("resumed");
+    let broker = open(&with(&server().url(), "namespace", &namespace));
+    for _ in 0..4 {
+        broker.open(&incarnation("w1")).await.unwrap();
+    }
+    let wake = format!("{namespace}:{{default}}:wake");
+    let tokens = || server().ask(&["LLEN", &wake]).text();
+    broker.pause(&queue(), true).await.unwrap();
+    enqueue(&broker, 0..500).await;
+    assert_eq!(tokens(), "0");
+    broker.pause(&queue(), false).await.unwrap();
+    assert_eq!(tokens(), "4");
+}
+
+/// Goal: one task wakes one of those who wait; a burst wakes all, before anybody has fetched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_task_wakes_one_and_a_burst_wakes_all() {
+    let server = RedisServer::start(ServerOptions::default());
+    let broker = open(&server.url());
+    let (told, mut heard) = tokio::sync::mpsc::channel(PROCESSES);
+    for number in 0..PROCESSES {
+        let broker = open_as(&server.url(), &format!("w{number}"));
+        broker.open(&incarnation("w1")).await.unwrap();
+        let told = told.clone();
+        tokio::spawn(async move {
+            loop {
+                let wakes = broker.wait(&[queue()], PATIENCE).await.unwrap();
+                if wakes.contains(&Wake::Ready(queue())) {
+                    told.send(number).await.unwrap();
+                }
+            }
+        });
+    }
+    let all_wait = async || {
+        eventually("everybody waits", async || {
+            let waiting = server.info("blocked_clients");
+            (waiting == PROCESSES.to_string()).then_some(())
+        })
+        .await;
+    };
+    all_wait().await;
+    enqueue(&broker, 0..1).await;
+    heard.recv().await.unwrap();
+    let second = tokio::time::timeout(Duration::from_millis(500), heard.recv()).await;
+    assert!(second.is_err(), "{second:?} was woken too");
+
+    all_wait().await;
+    assert_eq!(server.ask(&["DEL", "celeriac:{default}:r5"]).text(), "1");
+    enqueue(&broker, 1..501).await;
+    let mut woken = BTreeSet::new();
+    while woken.len() < PROCESSES {
+        woken.insert(heard.recv().await.unwrap());
+    }
 }
 
 /// Goal: tasks that are ready without a token in the wake list are found all the same.

@@ -59,21 +59,20 @@ async fn migrations_go_up_down_and_up(bed: Bed) {
         up,
         [
             "20260101000000_dead_letters",
-            "20260101000100_snapshots_and_audit"
+            "20260101000100_snapshots_and_audit",
+            "20260201000000_dead_clusters",
+            "20260201000100_edited_arguments",
         ]
     );
     assert_eq!(store.migrate().await, Ok(Vec::new()));
     store.insert(vec![letter(0, 1)]).await.unwrap();
 
-    assert_eq!(store.rollback_one().await, Ok(Some(up[1].clone())));
-    let older = store.show(letter(0, 1).id).await.unwrap_err();
-    assert!(
-        older
-            .to_string()
-            .contains("older than this program by 1 migration"),
-        "{older}"
-    );
-    assert_eq!(store.rollback_one().await, Ok(Some(up[0].clone())));
+    let mut left = up.clone();
+    while let Some(newest) = left.pop() {
+        assert_eq!(store.rollback_one().await, Ok(Some(newest)));
+        let older = store.show(letter(0, 1).id).await.unwrap_err();
+        assert!(older.to_string().contains("`celeriac migrate`"), "{older}");
+    }
     assert_eq!(store.rollback_one().await, Ok(None));
 
     assert_eq!(store.migrate().await, Ok(up));
@@ -102,6 +101,10 @@ async fn a_newer_schema_is_refused(bed: Bed) {
     assert_eq!(status.last().unwrap().name, None);
 }
 
+async fn store_size(bed: &Bed) -> usize {
+    bed.open().status().await.unwrap().len()
+}
+
 /// Goal: two daemons that start at once on an empty store both come up.
 /// Method: eight stores, each with its own pool and threads, migrate the same place together.
 async fn two_that_migrate_at_once_both_succeed(bed: Bed) {
@@ -111,5 +114,5 @@ async fn two_that_migrate_at_once_both_succeed(bed: Bed) {
         starts.spawn(async move { store.migrate().await.unwrap().len() });
     }
     let applied: usize = starts.join_all().await.into_iter().sum();
-    assert_eq!(applied, 2, "every migration ran once");
+    assert_eq!(applied, store_size(&bed).await, "every migration ran once");
 }

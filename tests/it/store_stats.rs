@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use celeriac::store::Store;
+use celeriac_actors::fingerprint::Fingerprint;
 use celeriac_actors::ports::{
     DeadFilter, DeadLetter, DeadLetters as _, DeadStats, DeadStatus, StatsRow,
 };
@@ -23,7 +24,7 @@ on_both!(
 const DAY: u64 = 86_400_000;
 
 /// Instants on few days, often at their very ends, so that ranges cut days in every way.
-fn instant() -> impl Strategy<Value = u64> {
+pub(crate) fn instant() -> impl Strategy<Value = u64> {
     (
         0_u64..4,
         prop_oneof![Just(0), Just(1), Just(DAY - 1), 0..DAY],
@@ -31,7 +32,7 @@ fn instant() -> impl Strategy<Value = u64> {
         .prop_map(|(day, at)| (20_000 + day) * DAY + at)
 }
 
-fn any_filter() -> impl Strategy<Value = DeadFilter> {
+pub(crate) fn any_filter() -> impl Strategy<Value = DeadFilter> {
     let maybe = |half: f64| proptest::option::weighted(half, instant());
     let one_of =
         |all: &'static [&'static str]| proptest::option::weighted(0.3, prop::sample::select(all));
@@ -40,16 +41,20 @@ fn any_filter() -> impl Strategy<Value = DeadFilter> {
         one_of(&["demo.fail", "demo.panic", "nothing"]),
         proptest::option::weighted(0.1, 0_u64..300),
         proptest::option::weighted(0.2, prop::sample::select(&DeadReason::ALL)),
-        proptest::option::weighted(0.2, prop::sample::select(&DeadStatus::ALL)),
+        (
+            proptest::option::weighted(0.2, prop::sample::select(&DeadStatus::ALL)),
+            proptest::option::weighted(0.3, 0_u64..300),
+        ),
         (maybe(0.6), maybe(0.6)),
     )
         .prop_map(
-            |(of_queue, of_task, number, reason, status, (since, until))| DeadFilter {
+            |(of_queue, of_task, number, reason, (status, like), (since, until))| DeadFilter {
                 queue: of_queue.map(queue),
                 task: of_task.map(task),
                 id: number.map(|number| id(number).task),
                 reason,
                 status,
+                fingerprint: like.map(|number| Fingerprint::of(&letter(number, 0))),
                 since: since.map(Timestamp::from_millis),
                 until: until.map(Timestamp::from_millis),
             },
@@ -92,11 +97,11 @@ async fn statistics_equal_a_naive_count(bed: Bed) {
 }
 
 /// Begins, finishes and discards some of the fifty letters from `first` on.
-async fn change(store: &Store, first: u64, runner: &mut TestRunner) {
+pub(crate) async fn change(store: &Store, first: u64, runner: &mut TestRunner) {
     let some = proptest::collection::vec(first..first + 50, 3..20);
     let mut numbers = || some.new_tree(runner).unwrap().current();
     for number in numbers() {
-        store.begin_revival(id(number)).await.unwrap();
+        store.begin_revival(id(number), None).await.unwrap();
     }
     let finished: Vec<_> = numbers().into_iter().map(id).collect();
     store.finish_revival(&finished).await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use celeriac::store::{Store, StoreOptions, StoreUrl};
 use celeriac_actors::failure::{Failure, FailureKind};
+use celeriac_actors::fingerprint::Fingerprint;
 use celeriac_actors::ids::{BurialId, QueueName, TaskId, TaskName};
 use celeriac_actors::ports::{DeadFilter, DeadLetter, DeadLetters as _, DeadStatus};
 use celeriac_actors::state::DeadReason;
@@ -185,6 +186,7 @@ pub(crate) fn letter(number: u64, millis: u64) -> DeadLetter {
         worker: "web-1:4711:9f3a01c2".to_owned(),
         status: DeadStatus::New,
         revivals: 0,
+        edited: None,
     }
 }
 
@@ -227,6 +229,9 @@ fn is_meant(letter: &DeadLetter, filter: &DeadFilter) -> bool {
         && filter.id.is_none_or(|id| id == letter.id.task)
         && filter.reason.is_none_or(|reason| reason == letter.reason)
         && filter.status.is_none_or(|status| status == letter.status)
+        && filter
+            .fingerprint
+            .is_none_or(|fingerprint| fingerprint == Fingerprint::of(letter))
         && filter.since.is_none_or(|since| since <= letter.buried_at)
         && filter.until.is_none_or(|until| until > letter.buried_at)
 }

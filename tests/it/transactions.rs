@@ -5,6 +5,7 @@ use std::time::Duration;
 use celeriac::client::{Client, WaitError};
 use celeriac::database::{Database, Transactional as _};
 use celeriac::failure::FailureKind;
+use celeriac::hooks::{Enqueueing, Hooks};
 use celeriac::ids::QueueName;
 use celeriac::policy::Policy;
 use celeriac::producer::{EnqueueOptions, TaskHandle};
@@ -21,6 +22,7 @@ use crate::ledger;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum How {
     Commit,
+    Veto,
     Fail,
     Panic,
     Linger,
@@ -59,6 +61,10 @@ async fn write(attempt: Attempt<Write>) -> Result<i64, celeriac::TaskError> {
         let _unheard = inside.send(());
         match how {
             How::Commit => {}
+            How::Veto => {
+                let options = EnqueueOptions::default().header("veto", "not on a Sunday");
+                tx.enqueue_with(&FollowUp, options)?;
+            }
             How::Fail => return Err("as told".into()),
             How::Panic => panic!("as told"),
             How::Linger | How::LetGo => {
@@ -79,6 +85,19 @@ async fn write(attempt: Attempt<Write>) -> Result<i64, celeriac::TaskError> {
     transaction.await
 }
 
+/// Vetoes follow-ups whose header says so.
+struct Gate;
+
+#[async_trait::async_trait]
+impl Hooks for Gate {
+    async fn before_enqueue(&self, task: &Enqueueing) -> Result<(), String> {
+        match task.headers.get("veto") {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
 struct Ground {
     runtime: Runtime,
     client: Client,
@@ -93,7 +112,10 @@ impl Ground {
         let tables = "CREATE TABLE rows (number BIGINT)";
         pool.get().unwrap().batch_execute(tables).unwrap();
         let database = Database::new(pool);
-        let app = App::new().database(database.clone()).task(write);
+        let app = App::new()
+            .hooks(Gate)
+            .database(database.clone())
+            .task(write);
         let options = RuntimeOptions::embedded(directory.path().join("data")).unwrap();
         let runtime = Runtime::start(app, options).unwrap();
         Self {
@@ -197,4 +219,15 @@ async fn what_its_attempt_lets_go_of_leaves_nothing() {
     let ground = Ground::new();
     assert_eq!(ground.end(How::LetGo).await.unwrap(), 0);
     assert_eq!(ground.written().await, (0, 0));
+}
+
+/// Goal: what a hook vetoes fails its transaction before the commit, with all that it wrote and enqueued.
+#[tokio::test]
+async fn what_a_hook_vetoes_leaves_nothing() {
+    let ground = Ground::new();
+    let failure = failure(ground.end(How::Veto).await);
+    assert!(failure.message.contains("not on a Sunday"), "{failure:?}");
+    assert_eq!(ground.written().await, (0, 0));
+    assert_eq!(ground.end(How::Commit).await.unwrap(), 7);
+    assert_eq!(ground.written().await, (1, 1));
 }

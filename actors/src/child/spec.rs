@@ -180,6 +180,24 @@ pub struct ChildSpec {
     pub(crate) placement: Placement,
     /// Whether it is asked to stop, not killed, while it starts: it may have children that serve already.
     pub(crate) asked_while_starting: bool,
+    pub(crate) reach: Reach,
+}
+
+/// Tells whether a child can be reached at all; nothing says that it always can.
+#[derive(Clone, Default)]
+pub(crate) struct Reach(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Reach {
+    /// Returns whether there is any use in asking the child for something, and in waiting for it.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.as_ref().is_none_or(|answers| answers())
+    }
+}
+
+impl std::fmt::Debug for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Reach").field(&self.is_there()).finish()
+    }
 }
 
 impl ChildSpec {
@@ -200,6 +218,7 @@ impl ChildSpec {
             pings: Some(Pings::default()),
             placement: Placement::default(),
             asked_while_starting: false,
+            reach: Reach::default(),
         }
     }
 
@@ -265,6 +284,15 @@ impl ChildSpec {
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
+        self
+    }
+
+    /// Sets what tells whether its thread answers. While it does not, a child that is to stop is abandoned at once: all
+    /// children of one blocked thread together, instead of one after the other, each after its own timeout. Called on the
+    /// supervisor's arbiter; must not wait.
+    #[must_use]
+    pub fn asked_while(mut self, answers: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.reach = Reach(Some(Arc::new(answers)));
         self
     }
 

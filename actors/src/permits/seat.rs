@@ -1,6 +1,7 @@
 //! The part of one consumer in the permits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -15,7 +16,10 @@ pub(crate) struct Seat {
     pub(super) queue: QueueName,
     pub(super) id: u64,
     pub(super) wake: Arc<Notify>,
+    /// As it counts itself: what was reclaimed is among them.
     pub(super) held: usize,
+    /// How many of them others took while its thread was blocked.
+    pub(super) reclaimed: Arc<AtomicUsize>,
     pub(super) prefetched: usize,
     pub(super) waiting: bool,
 }
@@ -57,13 +61,14 @@ impl Seat {
 
     /// Gives `count` permits back.
     pub(crate) fn release(&mut self, count: usize) {
-        let count = count.min(self.held);
         if count == 0 {
             return;
         }
-        self.held -= count;
         let mut shared = self.permits.lock();
-        if shared.is_written_off(self.id) {
+        // Only who has the lock takes some from it.
+        let count = count.min(self.held());
+        self.held -= count;
+        if count == 0 || shared.is_written_off(self.id) {
             return;
         }
         shared.free += count;
@@ -114,7 +119,8 @@ impl Seat {
 
     /// Returns how many permits it holds.
     pub(crate) fn held(&self) -> usize {
-        self.held
+        let reclaimed = self.reclaimed.load(Ordering::Relaxed);
+        self.held.saturating_sub(reclaimed)
     }
 
     /// Returns how many places for waiting deliveries it holds.

@@ -93,6 +93,33 @@ fn a_dropped_seat_gives_back_what_it_held() {
     assert_eq!(permits.seat(&queue("b"), 1).reserve(10), 4);
 }
 
+/// Goal: what a blocked thread holds and cannot use goes to others, once; what it runs stays its own, and what it gives
+/// back later is only what is left.
+#[test]
+fn idle_permits_of_a_blocked_thread_are_given_to_others() {
+    let permits = Permits::new(8, 16, &[]);
+    let (mut blocked, mut other) = (permits.seat(&queue("a"), 1), permits.seat(&queue("a"), 2));
+    assert_eq!(acquire_all(&mut blocked, 8), 8);
+    assert_eq!(other.acquire(8), 0);
+    assert!(!permits.has_room(&queue("a")));
+    for _ in 0..2 {
+        permits.reclaim(1, |_| 3);
+        assert_eq!((permits.totals(), blocked.held()), ((8, 5), 3));
+    }
+    assert!(other.available().now_or_never().is_some(), "it is woken");
+    assert!(permits.freed().now_or_never().is_some());
+    assert_eq!(acquire_all(&mut other, 8), 5);
+
+    // The thread answers again: it gives back what it thinks is idle, and takes some anew.
+    blocked.release(8);
+    assert_eq!((permits.totals(), blocked.held()), ((8, 3), 0));
+    assert_eq!(blocked.acquire(1), 1);
+    permits.reclaim(1, |_| 1);
+    assert_eq!(blocked.held(), 1);
+    drop((blocked, other));
+    assert_eq!(permits.totals(), (8, 8));
+}
+
 proptest! {
     #[test]
     fn permits_are_never_made_up_and_never_lost(

@@ -15,6 +15,7 @@ use crate::lease::{
     DeadTask, ExchangeCall, Exchanged, FinalRecord, Incarnation, Outcome, Place, Promoted, Swept,
 };
 use crate::revocation::Revocation;
+use crate::state::TaskState;
 use crate::time::Timestamp;
 
 /// Why a step at the broker failed: what the caller can do next.
@@ -151,6 +152,11 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
 
     /// Returns what an acknowledged task is worth here.
     fn durability(&self) -> Durability;
+
+    /// Returns whether it may throw tasks away when its memory is full.
+    fn evicts(&self) -> bool {
+        false
+    }
 
     /// Adds tasks, all or none; returns the broker's clock at the step.
     ///
@@ -304,6 +310,20 @@ pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`BrokerError::Unavailable`]: repeat.
     async fn pause(&self, queue: &QueueName, paused: bool) -> Result<(), BrokerError>;
+
+    /// Ends at most `limit` tasks of `queue` that are ready, scheduled or retrying, those first that would be fetched or
+    /// become due first. Each counts as cancelled and is gone for good; what is kept for whoever waits for one is that it
+    /// was cancelled. What is in flight stays. Returns how many were ended, which is 0 where there are none. A call ends at
+    /// most [`MAX_BATCH`](crate::lease::MAX_BATCH), whatever `limit` says.
+    ///
+    /// # Errors
+    /// [`BrokerError::Invalid`] for another state. [`BrokerError::Unavailable`]: unknown; a repeat ends further tasks.
+    async fn purge(
+        &self,
+        queue: &QueueName,
+        state: TaskState,
+        limit: u32,
+    ) -> Result<u32, BrokerError>;
 
     /// Returns every queue the broker has heard of, by name.
     ///

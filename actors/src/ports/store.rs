@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::clusters::{ClusterCursor, ClusterPage};
 use crate::failure::Failure;
+use crate::fingerprint::Fingerprint;
 use crate::ids::{BurialId, QueueName, TaskId, TaskName};
 use crate::state::DeadReason;
 use crate::time::Timestamp;
@@ -116,6 +118,26 @@ pub struct DeadLetter {
     pub status: DeadStatus,
     /// How often this letter was revived.
     pub revivals: u32,
+    /// The bytes that its revival sends instead of its own, where somebody edited its arguments.
+    #[serde(skip)]
+    pub edited: Option<Vec<u8>>,
+}
+
+impl DeadLetter {
+    /// Returns the one line that says most: what was wrong with its bytes or limits, or what its last attempt said.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        message(&self.note, &self.failures)
+    }
+}
+
+/// Returns the one line of a letter that says most: its note, or what its last attempt said.
+#[must_use]
+pub fn message<'a>(note: &'a str, failures: &'a [Failure]) -> &'a str {
+    match failures.last() {
+        Some(failure) if note.is_empty() => &failure.message,
+        _ => note,
+    }
 }
 
 /// Which dead letters are meant. Everything that is `None` matches all.
@@ -131,6 +153,8 @@ pub struct DeadFilter {
     pub reason: Option<DeadReason>,
     /// In this status.
     pub status: Option<DeadStatus>,
+    /// Died of this, as its stored fingerprint says.
+    pub fingerprint: Option<Fingerprint>,
     /// Buried at this instant or later.
     pub since: Option<Timestamp>,
     /// Buried before this instant.
@@ -207,12 +231,17 @@ pub trait DeadLetters: std::fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::Missing`].
     async fn show(&self, id: BurialId) -> Result<DeadLetter, StoreError>;
 
-    /// Marks a letter as being revived and counts the revival; returns it as it is now. A letter that is `reviving`
-    /// already is returned unchanged, so that whoever finds it can finish.
+    /// Marks a letter as being revived, with `edited` bytes where somebody edited its arguments, and counts the revival;
+    /// returns it as it is now. A letter that is `reviving` already is returned unchanged, so that whoever finds it can
+    /// finish; its `edited` bytes may be others then.
     ///
     /// # Errors
     /// [`StoreError::Missing`]; [`StoreError::Status`] when it was revived or discarded.
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError>;
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError>;
 
     /// Marks letters that are `reviving` as `revived`. Repeatable. Returns how many changed.
     ///
@@ -233,9 +262,28 @@ pub trait DeadLetters: std::fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`]: repeat.
     async fn purge(&self, filter: &DeadFilter, limit: u32) -> Result<u64, StoreError>;
 
+    /// Deletes the oldest letters beyond the newest `keep`, at most `limit` a call; returns how many went. A letter that is
+    /// `reviving` counts and is never deleted. What is counted and what goes is one step: several that trim at once
+    /// delete no more than one alone.
+    ///
+    /// # Errors
+    /// [`StoreError`]: repeat.
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError>;
+
     /// Counts the letters that match, by queue, task, reason, status and day.
     ///
     /// # Errors
     /// [`StoreError`]: repeat.
     async fn stats(&self, filter: &DeadFilter) -> Result<DeadStats, StoreError>;
+
+    /// Counts the letters that match by what they died of, behind `after`; `limit` is clamped to 1..=1000.
+    ///
+    /// # Errors
+    /// [`StoreError`]: repeat.
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError>;
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Elsewhere;
 use crate::envelope::Overrides;
 use crate::frame::FrameLimits;
 use crate::header::Priority;
@@ -175,6 +176,8 @@ pub struct ProducerOptions {
     pub known: Option<Arc<Registry>>,
     /// The hooks that are asked before each enqueue ([`Hooks::before_enqueue`](crate::hooks::Hooks::before_enqueue)); default none.
     pub hooks: Option<Arc<HookLine>>,
+    /// Who adds the tasks instead of this producer, which then uses neither its hooks nor its spool; default none.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 impl Default for ProducerOptions {
@@ -187,6 +190,7 @@ impl Default for ProducerOptions {
             spool: None,
             known: None,
             hooks: None,
+            elsewhere: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::batch::calls;
 use super::options::REMEMBER_SPOOLED;
-use super::{Added, EnqueueError, Prepared, Producer};
+use super::{Added, EnqueueError, Prepared, Producer, Step};
 use crate::backoff::Backoff;
 use crate::ids::{ChannelId, QueueName};
 use crate::ports::{BrokerError, EnqueueCall, EnqueueKind, NewTask, Sent, Spool, SpoolError, When};
@@ -78,8 +78,38 @@ impl Producer {
     /// # Cancel safety
     /// Dropping the future leaves the outcome of one call unknown; those before it were acknowledged.
     pub async fn add(&self, tasks: Vec<Prepared>) -> Result<Added, EnqueueError> {
-        if let Some(hooks) = &self.inner.options.hooks {
-            super::ask(hooks, &tasks, &self.inner.options.limits).await?;
+        if let Some(elsewhere) = &self.inner.options.elsewhere {
+            return elsewhere.take(tasks, Step::VetAndAdd).await;
+        }
+        self.vet(&tasks).await?;
+        self.add_vetted(tasks).await
+    }
+
+    /// Asks the hooks whether all these tasks may be added, without adding any: for who must know before it commits to them.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Vetoed`] by the first that is refused.
+    pub async fn vet(&self, tasks: &[Prepared]) -> Result<(), EnqueueError> {
+        if let Some(elsewhere) = &self.inner.options.elsewhere {
+            elsewhere.take(tasks.to_vec(), Step::Vet).await?;
+            return Ok(());
+        }
+        match &self.inner.options.hooks {
+            Some(hooks) => super::ask(hooks, tasks, &self.inner.options.limits).await,
+            None => Ok(()),
+        }
+    }
+
+    /// As [`add`](Self::add), for tasks that the hooks were asked about before, with [`vet`](Self::vet).
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), but for a veto.
+    ///
+    /// # Cancel safety
+    /// As [`add`](Self::add).
+    pub async fn add_vetted(&self, tasks: Vec<Prepared>) -> Result<Added, EnqueueError> {
+        if let Some(elsewhere) = &self.inner.options.elsewhere {
+            return elsewhere.take(tasks, Step::Add).await;
         }
         let mut added = Added::default();
         for (queue, tasks) in calls(tasks) {

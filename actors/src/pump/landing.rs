@@ -14,6 +14,7 @@ use crate::lease::Outcome;
 use crate::registry::Kind;
 use crate::retries::charge;
 use crate::runner::AttemptEnd;
+use crate::said::Said;
 use crate::time::millis;
 
 impl Pump {
@@ -94,7 +95,7 @@ impl Pump {
             charge(budget, &ended, &mut conclusion.outcome, since_boot);
         }
         log_end(&setup, context, &conclusion);
-        setup.ended(context, &conclusion, ended.elapsed);
+        setup.ended(context, kind, &conclusion, ended.elapsed);
         Some(conclusion.outcome.with_progress(context.report().get()))
     }
 }
@@ -121,15 +122,15 @@ fn log_end(setup: &ConsumerSetup, context: &AttemptContext, end: &Conclusion) {
             debug!(log, "task succeeded"; "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Retry { delay, .. } => {
-            warn!(log, "attempt failed; it is tried again"; "error" => why, "place" => place, "retry_in_ms" => millis(*delay),
+            warn!(log, "attempt failed; it is tried again"; Said("error", why), Said("place", place), "retry_in_ms" => millis(*delay),
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Bury { reason, .. } => {
-            error!(log, "task died"; "reason" => %reason, "error" => why, "place" => place,
+            error!(log, "task died"; "reason" => %reason, Said("error", why), Said("place", place),
                 "elapsed_ms" => ms, "attempt" => attempt, "id" => %id, "task" => %task);
         }
         Outcome::Cancel { .. } => {
-            info!(log, "task was cancelled"; "reason" => why, "elapsed_ms" => ms, "attempt" => attempt,
+            info!(log, "task was cancelled"; Said("reason", why), "elapsed_ms" => ms, "attempt" => attempt,
                 "id" => %id, "task" => %task);
         }
         Outcome::Release { .. } | Outcome::Expire { .. } => {

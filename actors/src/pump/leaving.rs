@@ -1,5 +1,5 @@
 //! How a pump comes to its end: what was not started goes back at once, what runs is finished or undone, and blocking
-//! work that nothing can stop is given back last, or left to the watchdog.
+//! work that nothing can stop is left behind: to the watchdog, or at the end of the process to who gives back the last.
 
 use super::{Pump, Ready};
 use crate::consumer::Mode;
@@ -10,7 +10,7 @@ use crate::lease::Outcome;
 pub(super) enum Over {
     /// Its incarnation is closed.
     Closed,
-    /// What is left is blocking work that still runs: the watchdog keeps its lease and gives it back.
+    /// What is left is blocking work that still runs: somebody else keeps its lease and gives it back.
     LeftBehind,
 }
 
@@ -25,8 +25,8 @@ impl Pump {
     }
 
     /// Settles the rest, and closes the incarnation when nothing is left. Blocking work of attempts that were undone is
-    /// waited for in a drain. At the end of the process it is given back last; in a process that lives on it is left to
-    /// the watchdog, so that it does not run beside itself.
+    /// waited for in a drain. Else it is left to the watchdog, so that it does not run beside itself; at the end of the
+    /// process it is given back last of all.
     pub(super) fn call_for_the_last_time(&mut self) {
         self.seat.release(self.idle_permits());
         self.seat.stop_waiting();
@@ -47,7 +47,6 @@ impl Pump {
         }
         if !self.lingering.is_empty() {
             match self.control.mode() {
-                Mode::GivingBack if self.setup.is_grace_over() => self.give_back_lingering(),
                 Mode::GivingBack => {
                     self.over = Some(Over::LeftBehind);
                     return;
@@ -59,16 +58,6 @@ impl Pump {
             self.exchange(0);
         } else {
             self.pending = Some(self.line.close(&self.setup.link));
-        }
-    }
-
-    /// Gives back what lingers without waiting for its end, because the process ends.
-    fn give_back_lingering(&mut self) {
-        self.lingering.clear();
-        for (tag, _) in self.line.table.running() {
-            if self.line.table.finish(tag) {
-                self.line.table.settle(tag, Outcome::release());
-            }
         }
     }
 }

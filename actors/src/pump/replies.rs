@@ -106,12 +106,16 @@ impl Pump {
     }
 
     fn cancel_revoked(&mut self) {
-        for (_, context) in self.line.table.running() {
+        let own = self.line.table.running().into_iter();
+        let own = own.map(|(_, context)| context);
+        for context in own.chain(self.setup.board.running_blocked(&self.setup.queue)) {
             let job = context.job();
             if let Some(revoked) = self.revoked.of(&job.header, &job.envelope) {
                 context.revoke(revoked);
             }
         }
+        // It takes those that were ended on a blocked thread.
+        self.setup.watch.notify_one();
         for line in [&mut self.waiting, &mut self.suspects] {
             for ready in std::mem::take(line) {
                 let (tag, header) = (ready.tag, ready.job.header);

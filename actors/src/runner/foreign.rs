@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
 use super::{AttemptEnd, Runner};
-use crate::context::{Abort, AttemptContext, Phase};
+use crate::context::{Abort, AttemptContext, AttemptProcess, Phase};
 use crate::frame::{decode_value, encode_value};
 use crate::mode::Mode;
 use crate::ports::{Death, Stop};
@@ -23,6 +23,11 @@ impl ForeignAttempt {
     /// at a hard limit, and none otherwise.
     pub async fn stopped(&self) -> Stop {
         self.0.until_aborted().await.into()
+    }
+
+    /// Says in which process it runs, so that it can be ended without the thread that waits for it.
+    pub fn runs_in(&self, process: std::sync::Arc<dyn AttemptProcess>) {
+        self.0.runs_in(process);
     }
 
     /// Returns the instant of its hard limit by the worker's clock.

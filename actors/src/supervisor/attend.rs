@@ -5,6 +5,8 @@
 //! of the incarnation outlives it except a thread that cannot be ended. When the supervisor is gone the order channel
 //! closes, which is an order to kill.
 
+use std::time::Duration;
+
 use actix::{Addr, Message};
 use actix_rt::ArbiterHandle;
 use tokio::sync::{mpsc, oneshot};
@@ -120,14 +122,14 @@ async fn life(
         Ok(()) = &mut incarnation.born => {}
         order = orders.recv() => return match order {
             Some(Order::Stop(kind)) if spec.asked_while_starting => {
-                stop(incarnation, spec.shutdown, kind, orders).await
+                stop(incarnation, spec, kind, orders).await
             }
             // Nothing has been promised to anybody yet: a start is cut off, not asked to stop.
-            _ => kill(incarnation, spec.shutdown, ExitReason::Killed).await,
+            _ => kill(incarnation, spec, ExitReason::Killed).await,
         },
         () = sleep(spec.start_timeout) => {
             let late = ExitReason::error("it did not start within its timeout");
-            return kill(incarnation, spec.shutdown, late).await;
+            return kill(incarnation, spec, late).await;
         }
     }
     let (child, number) = (incarnation.child, incarnation.number);
@@ -145,8 +147,8 @@ async fn life(
         biased;
         exit = &mut incarnation.exit => gone(exit),
         order = orders.recv() => match order {
-            Some(Order::Stop(kind)) => stop(incarnation, spec.shutdown, kind, orders).await,
-            None => kill(incarnation, spec.shutdown, ExitReason::Killed).await,
+            Some(Order::Stop(kind)) => stop(incarnation, spec, kind, orders).await,
+            None => kill(incarnation, spec, ExitReason::Killed).await,
         },
         () = pings => End { reason: ExitReason::Unresponsive, abandoned: true },
         end = stable => end,
@@ -187,31 +189,37 @@ async fn ping<F: Future<Output = bool>>(
     }
 }
 
-/// Asks the incarnation to stop and waits as long as it may take.
+/// Asks the incarnation to stop and waits as long as it may take; not at all where nobody would hear it.
 async fn stop(
     incarnation: &mut Incarnation,
-    shutdown: Shutdown,
+    spec: &ChildSpec,
     kind: StopKind,
     orders: &mut mpsc::Receiver<Order>,
 ) -> End {
-    if !shutdown.ask.is_zero() {
+    let Shutdown { ask, .. } = spec.shutdown;
+    if !ask.is_zero() && spec.reach.is_there() {
         // Full only when it answers nothing, in which case it is killed in time.
         let _unheard = incarnation.controls.try_send(Control::Stop(kind));
         let supervisor_gone = async { while orders.recv().await.is_some() {} };
         tokio::select! {
             biased;
             exit = &mut incarnation.exit => return gone(exit),
-            () = sleep(shutdown.ask) => {}
+            () = sleep(ask) => {}
             () = supervisor_gone => {}
         }
     }
-    kill(incarnation, shutdown, ExitReason::Killed).await
+    kill(incarnation, spec, ExitReason::Killed).await
 }
 
-/// Cuts the incarnation off and waits a moment for it to be gone.
-async fn kill(incarnation: &mut Incarnation, shutdown: Shutdown, reason: ExitReason) -> End {
+/// Cuts the incarnation off and waits a moment for it to be gone, where it can be reached.
+async fn kill(incarnation: &mut Incarnation, spec: &ChildSpec, reason: ExitReason) -> End {
     incarnation.hold.send_replace(());
-    let abandoned = timeout(shutdown.kill, &mut incarnation.exit).await.is_err();
+    let patience = if spec.reach.is_there() {
+        spec.shutdown.kill
+    } else {
+        Duration::ZERO
+    };
+    let abandoned = timeout(patience, &mut incarnation.exit).await.is_err();
     End { reason, abandoned }
 }
 

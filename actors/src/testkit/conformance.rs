@@ -216,6 +216,8 @@ macro_rules! conformance_tests {
             inspect {
                 a_paused_queue_settles_but_hands_out_nothing
                 a_scan_pages_through_every_state
+                a_purge_ends_what_waits_step_by_step
+                whoever_waits_for_a_purged_task_learns_of_it
                 a_scan_refuses_what_it_cannot_read
                 workers_beat_and_say_farewell
             }

@@ -8,6 +8,7 @@ mod enqueue;
 mod exchange;
 mod fault;
 mod inspect;
+mod purge;
 mod scan;
 mod settle;
 mod state;

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::fingerprint::Fingerprint;
 use crate::ids::BurialId;
 use crate::ports::{
-    DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage, DeadStats, DeadStatus, StatsRow,
-    StoreError,
+    ClusterCursor, ClusterPage, DeadCursor, DeadFilter, DeadLetter, DeadLetters, DeadPage,
+    DeadStats, DeadStatus, StatsRow, StoreError,
 };
 
 /// A strict [`DeadLetters`] in memory.
@@ -125,13 +126,18 @@ impl DeadLetters for MemoryStore {
         self.step(|letters| letters.get(&id).cloned().ok_or(StoreError::Missing(id)))
     }
 
-    async fn begin_revival(&self, id: BurialId) -> Result<DeadLetter, StoreError> {
+    async fn begin_revival(
+        &self,
+        id: BurialId,
+        edited: Option<&[u8]>,
+    ) -> Result<DeadLetter, StoreError> {
         self.step(|letters| {
             let letter = letters.get_mut(&id).ok_or(StoreError::Missing(id))?;
             match letter.status {
                 DeadStatus::New => {
                     letter.status = DeadStatus::Reviving;
                     letter.revivals += 1;
+                    letter.edited = edited.map(<[u8]>::to_vec);
                 }
                 DeadStatus::Reviving => {}
                 status => return Err(StoreError::Status { id, status }),
@@ -150,19 +156,17 @@ impl DeadLetters for MemoryStore {
 
     async fn purge(&self, filter: &DeadFilter, limit: u32) -> Result<u64, StoreError> {
         self.step(|letters| {
-            let goes = |letter: &&DeadLetter| {
-                letter.status != DeadStatus::Reviving && matches(filter, letter)
-            };
-            let ids: Vec<BurialId> = letters
-                .values()
-                .filter(goes)
-                .map(|letter| letter.id)
-                .take(limit as usize)
-                .collect();
-            for id in &ids {
-                letters.remove(id);
-            }
-            Ok(ids.len() as u64)
+            Ok(remove_oldest(letters, limit.into(), |letter| {
+                matches(filter, letter)
+            }))
+        })
+    }
+
+    async fn trim(&self, keep: u64, limit: u32) -> Result<u64, StoreError> {
+        self.step(|letters| {
+            let over = (letters.len() as u64).saturating_sub(keep);
+            let over = over.min(limit.into());
+            Ok(remove_oldest(letters, over, |_| true))
         })
     }
 
@@ -188,6 +192,31 @@ impl DeadLetters for MemoryStore {
             })
         })
     }
+
+    async fn clusters(
+        &self,
+        filter: &DeadFilter,
+        after: Option<ClusterCursor>,
+        limit: u32,
+    ) -> Result<ClusterPage, StoreError> {
+        let limit = limit.clamp(1, 1_000) as usize;
+        self.step(|letters| {
+            let found = letters.values().filter(|letter| matches(filter, letter));
+            Ok(ClusterPage::of(found, after, limit))
+        })
+    }
+}
+
+/// Removes the oldest of those that `goes` means, at most `limit`, none that is being revived; returns how many.
+fn remove_oldest(letters: &mut Letters, limit: u64, goes: impl Fn(&DeadLetter) -> bool) -> u64 {
+    let may_go = |letter: &&DeadLetter| letter.status != DeadStatus::Reviving && goes(letter);
+    let mut places: Vec<_> = letters.values().filter(may_go).map(place).collect();
+    places.sort_unstable();
+    places.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    for (_, id) in &places {
+        letters.remove(id);
+    }
+    places.len() as u64
 }
 
 fn place(letter: &DeadLetter) -> (crate::time::Timestamp, BurialId) {
@@ -201,6 +230,7 @@ fn matches(filter: &DeadFilter, letter: &DeadLetter) -> bool {
         id,
         reason,
         status,
+        fingerprint,
         since,
         until,
     } = filter;
@@ -211,6 +241,7 @@ fn matches(filter: &DeadFilter, letter: &DeadLetter) -> bool {
         && id.is_none_or(|id| id == letter.id.task)
         && reason.is_none_or(|reason| reason == letter.reason)
         && status.is_none_or(|status| status == letter.status)
+        && fingerprint.is_none_or(|fingerprint| fingerprint == Fingerprint::of(letter))
         && since.is_none_or(|since| letter.buried_at >= since)
         && until.is_none_or(|until| letter.buried_at < until)
 }

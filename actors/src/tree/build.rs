@@ -23,6 +23,7 @@ use crate::herald::Herald;
 use crate::ids::QueueName;
 use crate::lane::{Board, LaneSeat};
 use crate::line::Link;
+use crate::measure::Meters;
 use crate::messages::{DeadArrived, Drain, DueChanged, GiveBack, Look};
 use crate::outage::Outage;
 use crate::permits::Permits;
@@ -54,13 +55,14 @@ pub(super) struct Builder {
     pub(super) board: Board,
     pub(super) permits: Permits,
     pub(super) budgets: Budgets,
+    pub(super) meters: Meters,
     pub(super) gate: SuspectGate,
     pub(super) watch: Arc<Notify>,
     pub(super) recycle: watch::Sender<bool>,
     pub(super) log: Logger,
     /// Set when nothing is to be fetched any more, for consumers that are started later too.
     pub(super) quiet: Arc<AtomicBool>,
-    /// Set when what still runs is to be given back, because the process ends.
+    /// Set when what still runs is to be given back and silent threads are waited for no more, because the process ends.
     pub(super) grace_over: Arc<AtomicBool>,
     /// The supervisors by their path below the root.
     pub(super) supervisors: RefCell<BTreeMap<String, Ref<RestartChild>>>,
@@ -97,6 +99,7 @@ impl Builder {
             link,
             store_outage: Arc::new(Outage::new("store", log.clone())),
             board: Board::default(),
+            meters: Meters::new(parts.registry.names().cloned()),
             gate: SuspectGate::new(),
             watch: Arc::new(Notify::new()),
             recycle,
@@ -138,7 +141,11 @@ impl Builder {
             .collect()
     }
 
-    pub(super) fn services(&self, lanes: &[LaneRefs]) -> SupervisorSpec {
+    pub(super) fn services(
+        &self,
+        lanes: &[LaneRefs],
+        watchdog_setup: &WatchdogSetup,
+    ) -> SupervisorSpec {
         let quick = Shutdown::within(Duration::from_millis(500));
         let scheduler = Slot::<RetryScheduler>::new("retry-scheduler");
         let watchdog = Slot::<Watchdog>::new("watchdog");
@@ -147,7 +154,7 @@ impl Builder {
         let mut services = self
             .supervisor(Strategy::OneForOne)
             .child(self.own(ChildSpec::new(&scheduler, recipe).shutdown(quick)));
-        let setup = self.watchdog(lanes);
+        let setup = watchdog_setup.clone();
         let recipe = Recipe::new(move |birth| Watchdog::new(setup.clone(), birth.log));
         let watchdog = ChildSpec::new(&watchdog, recipe)
             .placement(Placement::Fresh)
@@ -186,13 +193,14 @@ impl Builder {
         further.fold(services, SupervisorSpec::child)
     }
 
-    fn watchdog(&self, lanes: &[LaneRefs]) -> WatchdogSetup {
+    pub(super) fn watchdog(&self, lanes: &[LaneRefs]) -> WatchdogSetup {
         WatchdogSetup {
             link: self.link.clone(),
             board: self.board.clone(),
             permits: self.permits.clone(),
             worker: Arc::clone(&self.parts.worker),
             registry: Arc::clone(&self.registry),
+            meters: self.meters.clone(),
             queues: self.queues(),
             consumers: lanes
                 .iter()
@@ -300,6 +308,7 @@ impl Builder {
         let spec = ChildSpec::new(&Slot::<LaneThread>::new("thread"), recipe)
             .placement(Placement::chosen(move |_| maker.fresh()))
             .pings(Some(pings))
+            .asked_while(answers(seat))
             .shutdown(Shutdown::within(Duration::from_millis(250)));
         self.own(spec)
     }
@@ -308,7 +317,7 @@ impl Builder {
         &self,
         slot: &Slot<Consumer>,
         queue: &QueueName,
-        seat: &LaneSeat,
+        seat_of: &LaneSeat,
         kinds: &Arc<Kinds>,
     ) -> ChildSpec {
         let (link, worker, gate, permits) = (
@@ -318,14 +327,15 @@ impl Builder {
             self.permits.clone(),
         );
         let (kinds, watch) = (Arc::clone(kinds), Arc::clone(&self.watch));
-        let (quiet, grace_over) = (Arc::clone(&self.quiet), Arc::clone(&self.grace_over));
-        let (queue, seat, observer) = (queue.clone(), seat.clone(), self.parts.observer.clone());
+        let quiet = Arc::clone(&self.quiet);
+        let (queue, seat, observer) = (queue.clone(), seat_of.clone(), self.parts.observer.clone());
         let (lease, unknown_grace) = (self.options.lease, self.options.unknown_grace);
         let log = self
             .log
             .new(o!("lane" => seat.lane(), "queue" => queue.to_string()));
-        let place = seat.clone();
+        let (place, board) = (seat.clone(), self.board.clone());
         let budget = self.budgets.of(&queue);
+        let meters = self.meters.clone();
         let recipe = Recipe::starting(move |birth| {
             let setup = seat.gauge().map(|gauge| ConsumerSetup {
                 queue: queue.clone(),
@@ -339,10 +349,11 @@ impl Builder {
                 budget: budget.clone(),
                 gate: gate.clone(),
                 gauge,
+                board: board.clone(),
+                meter: meters.meter(&queue),
                 observer: observer.clone(),
                 watch: Arc::clone(&watch),
                 quiet: Arc::clone(&quiet),
-                grace_over: Arc::clone(&grace_over),
                 log: log.clone(),
             });
             let missing = || StartError::Failed("the lane has no thread".to_owned());
@@ -351,7 +362,14 @@ impl Builder {
         let spec = ChildSpec::new(slot, recipe.on_stop(Consumer::stop))
             .placement(Placement::chosen(move |_| place.current()))
             .pings(None)
+            .asked_while(answers(seat_of))
             .shutdown(Shutdown::within(Duration::from_millis(300)));
         self.own(spec)
     }
+}
+
+/// Returns what tells whether children on the thread of `seat` can be asked anything.
+fn answers(seat: &LaneSeat) -> impl Fn() -> bool + Send + Sync + 'static {
+    let seat = seat.clone();
+    move || seat.answers()
 }

@@ -17,9 +17,11 @@ use crate::testkit::{PATIENCE, Rig, RigBuilder};
 
 mod admission;
 mod blocked;
+mod canary;
 mod ending;
 mod hello;
 mod isolated;
+mod leaving;
 mod limits;
 mod lingering;
 mod modes;

@@ -2,7 +2,6 @@
 //! attempt tables, so they outlive the watchdog as well, and each is told again until the broker has answered.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -75,26 +74,25 @@ impl Duty {
     /// Takes what a consumer left. Returns whether blocking work of it still runs, for which the lease is kept.
     fn give_back(&self, gauge: &LaneGauge, table: &AttemptTable, rng: &mut StdRng) -> bool {
         table.take_prefetched();
-        let grace_over = self.setup.grace_over.load(Ordering::Acquire);
         let mut runs = false;
         for (tag, context) in table.running() {
-            if context.is_blocking() && !grace_over {
+            if context.is_blocking() {
                 runs = true;
             } else if let Some(outcome) = self
                 .blocked_outcome(&context, rng)
                 .filter(|_| gauge.is_accused(&context))
             {
                 // It cost a thread: were it not counted, it would cost the next one as well, for ever.
-                table.take(tag, outcome);
+                self.take_counted(table, tag, &context, outcome);
             } else {
-                table.take(tag, Outcome::release());
+                self.take_counted(table, tag, &context, Outcome::release());
             }
         }
         runs
     }
 
     /// Settles what is owed: what is only given back in as few calls as it takes, the rest one by one.
-    async fn pay(&self, table: &AttemptTable) -> Result<(), BrokerError> {
+    pub(super) async fn pay(&self, table: &AttemptTable) -> Result<(), BrokerError> {
         let broker = &self.setup.link.broker;
         let (released, ended): (Vec<_>, Vec<_>) = table
             .owed()
@@ -123,7 +121,7 @@ impl Duty {
         Ok(())
     }
 
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         call: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {

@@ -240,9 +240,11 @@ fn reason(error: EnqueueError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::with_commands;
     use crate::app::App;
     use crate::cli::demo_tasks;
     use crate::config::{Sources, load};
+    use celeriac_actors::mode::Mode;
     use celeriac_actors::producer::ProducerOptions;
     use celeriac_actors::testkit::MemoryBroker;
     use std::num::NonZeroUsize;
@@ -291,6 +293,25 @@ mod tests {
         chosen.queue = Some("kyc".to_owned());
         let error = pack(chosen).unwrap_err();
         assert_eq!(error, "there is no queue \"kyc\"; did you mean `kyb`?");
+    }
+
+    #[test]
+    fn a_command_has_no_mode() {
+        let mut sources = Sources::empty(NonZeroUsize::MIN);
+        let file = "[[command]]\nname = \"a.b\"\nprogram = \"true\"\n";
+        sources.file = Some(("celeriac.toml".into(), file.into()));
+        let config = load(&sources).into_result().unwrap();
+        let app = with_commands(App::new(), &config);
+        let clock = Arc::new(SystemClock);
+        let broker = Arc::new(MemoryBroker::new(Arc::clone(&clock) as Arc<_>));
+        let producer = Producer::new(broker, clock, ProducerOptions::default());
+        let mut desk = Desk::new(&config, app.registry(), &producer, false);
+        desk.strict = true;
+        assert!(desk.pack(order("a.b", None)).is_ok());
+        let mut isolated = order("a.b", None);
+        isolated.asks.mode = Some(Mode::Isolated);
+        let error = desk.pack(isolated).unwrap_err();
+        assert!(error.contains("a process of its own anyway"), "{error}");
     }
 
     #[test]

@@ -14,15 +14,15 @@ use super::super::session::{Session, operator};
 use super::filter::Filters;
 use crate::admin::dead::{Letters, Pages, Told, Wanted};
 use crate::admin::fault::Fault;
-use crate::admin::patience::Patience;
 use crate::clock::SystemClock;
 use crate::config::StoreTarget;
+use crate::look::Patience;
 use crate::sqlite::OpenError;
 use crate::store::{AuditEntry, Store, StoreOptions};
 use crate::suggest::did_you_mean;
 
 /// How many dead tasks are copied, and how many letters are read, in one step.
-const STEP: u32 = 200;
+pub(super) const STEP: u32 = 200;
 
 /// Where the commands about dead letters work.
 pub(super) struct Desk {
@@ -73,7 +73,7 @@ impl Desk {
     }
 
     /// Copies what the broker still holds. What stays there is said and stops nothing: it is not lost.
-    async fn copy(&self) {
+    pub(super) async fn copy(&self) {
         let broker = match &self.broker {
             Ok(broker) => broker,
             Err(failure) => {

@@ -1,5 +1,6 @@
 //! The filters of every command about dead letters.
 
+use celeriac_actors::fingerprint::Fingerprint;
 use celeriac_actors::ids::{QueueName, TaskName};
 use celeriac_actors::ports::{DeadFilter, DeadStatus};
 use celeriac_actors::state::DeadReason;
@@ -24,6 +25,9 @@ pub(crate) struct Filters {
     /// Only those in this status.
     #[arg(long, value_name = "STATUS", value_parser = statuses())]
     pub(super) status: Option<DeadStatus>,
+    /// Only those that died of the same: a fingerprint, as `dead clusters` prints it.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(super) fingerprint: Option<Fingerprint>,
     /// Only those that were buried at this instant or later: RFC 3339, a day, or an age such as `2h`.
     #[arg(long, value_name = "WHEN")]
     pub(super) since: Option<When>,
@@ -43,6 +47,7 @@ impl Filters {
             task,
             reason,
             status,
+            fingerprint,
             since,
             until,
             limit: _,
@@ -51,6 +56,7 @@ impl Filters {
             || task.is_some()
             || reason.is_some()
             || status.is_some()
+            || fingerprint.is_some()
             || since.is_some()
             || until.is_some()
     }
@@ -63,6 +69,7 @@ impl Filters {
             id: None,
             reason: self.reason,
             status: self.status,
+            fingerprint: self.fingerprint,
             since: self.since.map(|since| since.instant(now)),
             until: self.until.map(|until| until.instant(now)),
         }
@@ -115,6 +122,7 @@ mod tests {
             ("x --reason exhuasted", "'exhausted'"),
             ("x --status reviveng", "'reviving'"),
             ("x --queue a/b", "letters, digits"),
+            ("x --fingerprint 9f3a", "sixteen hexadecimal digits"),
             ("x --since 25:00", "an age such as 2h"),
             ("x --limit 0", "not in 1.."),
         ] {

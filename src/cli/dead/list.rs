@@ -6,7 +6,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::{output, when};
 use super::desk::Desk;
 use super::filter::Filters;
-use crate::admin::letter::{Brief, message};
+use crate::admin::letter::Brief;
 
 /// How many letters are shown to people who do not say how many they want.
 const SHOWN: u64 = 50;
@@ -65,6 +65,6 @@ fn row(letter: &DeadLetter) -> Vec<String> {
         letter.reason.to_string(),
         letter.status.to_string(),
         letter.attempts.to_string(),
-        output::plain(&output::short(message(letter), MESSAGE)),
+        output::plain(&output::short(letter.message(), MESSAGE)),
     ]
 }

@@ -1,28 +1,32 @@
 //! `celeriac dead show`: one dead letter, with everything that is known of it.
 
 use celeriac_actors::failure::Failure as Failed;
+use celeriac_actors::frame::FrameLimits;
+use celeriac_actors::letters::edited_args;
 use celeriac_actors::ports::DeadLetter;
 use celeriac_actors::time::Timestamp;
+use serde_json::Value;
 
 use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted, plain, size};
 use super::super::text;
 use super::desk::Desk;
 use crate::admin::dead::Wanted;
-use crate::admin::letter::{Full, HEX_HEAD, args};
+use crate::admin::letter::{Full, HEX_HEAD, args, parsed};
 
 pub(super) async fn run(desk: &Desk, wanted: Wanted) -> Result<Exit, Failure> {
     let letter = desk.find(wanted, false).await?;
+    let limits = desk.session.limits();
     if desk.session.json {
-        output::json(&Full::of(&letter));
+        output::json(&Full::of(&letter, &limits));
     } else {
-        output::line(&render(&letter, desk.now).join("\n"));
+        output::line(&render(&letter, desk.now, &limits).join("\n"));
     }
     Ok(Exit::Ok)
 }
 
 /// Returns the letter as lines for people.
-fn render(letter: &DeadLetter, now: Timestamp) -> Vec<String> {
+fn render(letter: &DeadLetter, now: Timestamp, limits: &FrameLimits) -> Vec<String> {
     let mut lines = vec![format!("dead letter {}", letter.id)];
     lines.extend(facts(letter, now));
     if !letter.headers.is_empty() {
@@ -31,15 +35,14 @@ fn render(letter: &DeadLetter, now: Timestamp) -> Vec<String> {
         lines.extend(headers.map(|(key, value)| format!("  {} = {}", plain(key), plain(value))));
     }
     match args(letter) {
-        Some(args) => {
-            lines.push("arguments".to_owned());
-            let text = serde_json::to_string_pretty(&args).unwrap_or_default();
-            lines.extend(text.lines().map(|line| format!("  {}", plain(line))));
-        }
+        Some(args) => lines.extend(block("arguments", &args)),
         None => {
             lines.push("arguments cannot be decoded; the stored bytes begin with".to_owned());
             lines.extend(dump(&letter.frame));
         }
+    }
+    if let Some(args) = edited_args(letter, limits) {
+        lines.extend(block("arguments of its revival", &parsed(&args)));
     }
     if !letter.failures.is_empty() {
         lines.push("failed attempts".to_owned());
@@ -52,6 +55,13 @@ fn render(letter: &DeadLetter, now: Timestamp) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Returns a value under its title.
+fn block(title: &str, value: &Value) -> Vec<String> {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let lines = text.lines().map(|line| format!("  {}", plain(line)));
+    std::iter::once(title.to_owned()).chain(lines).collect()
 }
 
 /// Returns what has one value each.

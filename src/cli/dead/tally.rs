@@ -35,7 +35,7 @@ impl Tally {
     }
 
     /// Notes a letter to which it was done; `where_to` is where its task is now.
-    fn done(&mut self, id: BurialId, where_to: Option<&str>) {
+    pub(super) fn done(&mut self, id: BurialId, where_to: Option<&str>) {
         self.done += 1;
         if self.json {
             output::json(
@@ -48,7 +48,7 @@ impl Tally {
     }
 
     /// Notes a letter to which it could not be done; the others go on.
-    fn failed(&mut self, id: BurialId, why: &str) {
+    pub(super) fn failed(&mut self, id: BurialId, why: &str) {
         self.failed += 1;
         if self.json {
             output::json(&json!({ "id": id.to_string(), "outcome": "failed", "error": why }));

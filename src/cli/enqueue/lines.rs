@@ -11,12 +11,12 @@ use crate::admin::enqueue::order::Order;
 const CHUNK: usize = 64 << 10;
 
 /// A line with its number, counted from 1; without its line break.
-pub(super) type Numbered = (u64, Result<Vec<u8>, TooLong>);
+pub(in super::super) type Numbered = (u64, Result<Vec<u8>, TooLong>);
 
 /// A line has more bytes than allowed; the rest of it is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the line has more than {0} bytes")]
-pub(super) struct TooLong(usize);
+pub(in super::super) struct TooLong(usize);
 
 /// Cuts what comes in into lines. Holds at most one line, and of that at most `max` bytes.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Splitter {
 }
 
 /// Reads an input to its end and hands its lines over as they come; ends early when nobody takes them.
-pub(super) fn feed(
+pub(in super::super) fn feed(
     mut input: impl Read,
     max: usize,
     lines: &mpsc::Sender<io::Result<Vec<Numbered>>>,

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted, plain, size};
-use super::super::search;
 use super::super::session::{Session, spool_failure};
 use super::super::text::{brief, when};
 use super::super::values;
 use crate::clock::SystemClock;
+use crate::look::search;
 use crate::spool::{PutBack, Rejected, SqliteSpool};
 
 /// How many are read at a time.

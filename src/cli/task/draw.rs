@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::super::output::plain;
 use super::super::text::when;
-use crate::admin::task::Found;
 use crate::admin::task_view::{document, progress};
+use crate::look::hunt::Found;
 
 /// Draws everything as text.
 pub(super) fn draw(id: TaskId, found: &Found, limits: &FrameLimits, now: Timestamp) -> String {
@@ -33,7 +33,7 @@ pub(super) fn draw(id: TaskId, found: &Found, limits: &FrameLimits, now: Timesta
 
 /// Writes a line a field, failures one by one; what is empty is left out.
 fn fields(text: &mut String, indent: &str, document: &Value) {
-    const FIRST: [&str; 5] = ["id", "letter", "task", "state", "queue"];
+    const FIRST: [&str; 6] = ["id", "letter", "task", "state", "revoked", "queue"];
     let Some(fields) = document.as_object() else {
         return;
     };

@@ -10,7 +10,7 @@ use celeriac_actors::time::Timestamp;
 
 use super::super::output::counted;
 use super::super::text::{brief, span, when};
-use super::super::workers::Worker;
+use crate::look::workers::Worker;
 
 /// The most attempts that are listed under a lane.
 const MAX_RUNNING: usize = 8;
@@ -266,6 +266,7 @@ pub(super) mod tests {
             queue: QueueName::new("default").unwrap(),
             attempt: 1,
             elapsed_ms: 7_000,
+            limit_ms: 1_800_000,
         }
     }
 
@@ -305,6 +306,10 @@ pub(super) mod tests {
             store_away: None,
             retry_budgets: Vec::new(),
             http: None,
+            figures: Vec::new(),
+            told_at: None,
+            tasks: None,
+            queue_caps: Vec::new(),
         }
     }
 

@@ -12,16 +12,19 @@ use celeriac_actors::ports::{
     Broker, BrokerError, Capabilities, Durability, EnqueueCall, QueueStatus, ScanPage, ScanRequest,
     SharedValue, Wake, WorkerRecord,
 };
+use celeriac_actors::producer::{Added, Elsewhere, EnqueueError, Prepared, Step};
 use celeriac_actors::revocation::Revocation;
+use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 
 use super::link::Mouth;
+use crate::isolation::adding::Adding;
 use crate::isolation::wire::{Answer, Batch, Question};
 
 /// How often a result that is waited for is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Forwards enqueues, shared values and results.
+/// Forwards what is added, shared values and results.
 #[derive(Debug)]
 pub(super) struct Forwarding {
     mouth: Arc<Mouth>,
@@ -39,6 +42,26 @@ impl Forwarding {
             None => Err(BrokerError::Unavailable(
                 "the attempt has ended, and nobody answers its process".to_owned(),
             )),
+        }
+    }
+}
+
+/// The program's hooks are asked in the worker, and its spool is there.
+#[async_trait]
+impl Elsewhere for Forwarding {
+    async fn take(&self, tasks: Vec<Prepared>, step: Step) -> Result<Added, EnqueueError> {
+        let unknown = if step == Step::Vet { 0 } else { tasks.len() };
+        let open = |reason: String| EnqueueError::Unavailable {
+            accepted: 0,
+            unknown,
+            reason,
+            call: None,
+        };
+        match self.ask(Question::Add(Adding::new(tasks, step))).await {
+            Ok(Answer::Added(accepted, spooled)) => Ok(Added { accepted, spooled }),
+            Ok(Answer::NotAdded(refusal)) => Err(refusal.into()),
+            Ok(_) => Err(open("the worker answered something else".to_owned())),
+            Err(error) => Err(open(error.to_string())),
         }
     }
 }
@@ -209,6 +232,10 @@ impl Broker for Forwarding {
     }
 
     async fn pause(&self, _: &QueueName, _: bool) -> Result<(), BrokerError> {
+        not_here()
+    }
+
+    async fn purge(&self, _: &QueueName, _: TaskState, _: u32) -> Result<u32, BrokerError> {
         not_here()
     }
 

@@ -17,6 +17,8 @@ const SKEW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Judgement {
     pub(super) durability: Durability,
+    /// Whether it throws tasks away when its memory is full.
+    pub(super) evicts: bool,
     pub(super) refusals: Vec<OpenError>,
     pub(super) warnings: Vec<String>,
 }
@@ -25,6 +27,7 @@ pub(super) fn judge(facts: &Facts, options: &RedisOptions) -> Judgement {
     let node = facts.node.to_string();
     let mut judgement = Judgement {
         durability: Durability::Volatile,
+        evicts: false,
         refusals: Vec::new(),
         warnings: Vec::new(),
     };
@@ -106,6 +109,7 @@ fn memory(facts: &Facts, options: &RedisOptions, judgement: &mut Judgement) {
     if facts.policy == "noeviction" || facts.policy.is_empty() {
         return;
     }
+    judgement.evicts = facts.maxmemory > 0;
     let (node, policy) = (facts.node.to_string(), facts.policy.clone());
     let warning = match (facts.maxmemory, options.allow_eviction) {
         (0, _) => format!(

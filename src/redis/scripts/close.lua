@@ -14,5 +14,5 @@ end
 local how, whose = string.match(orphan, '^(%S+) (.*)$')
 if how ~= 'released' then return { 0, 0 } end
 local ready, buried = move(id, how, whose, tonumber(ARGV[2]))
-if ready > 0 then ring_ready() end
+if ready > 0 then ring_ready(ready) end
 return { ready + buried, call('HEXISTS', root .. 'orphans', id) }

@@ -18,7 +18,7 @@ if known then
   end
 end
 
-local ready, waiting, i = false, {}, 7
+local ready, waiting, i = 0, {}, 7
 while i < #ARGV do
   local kind, n = ARGV[i], tonumber(ARGV[i + 1])
   if kind == 'w' then
@@ -30,13 +30,13 @@ while i < #ARGV do
         local last = #waiting
         waiting[last + 1], waiting[last + 2], waiting[last + 3] = 'scheduled', string.format('%.0f', due), frame
       else
-        ready = true
+        ready = ready + 1
         push_back({ frame })
       end
     end
     i = i + 2 + 2 * n
   else
-    ready = true
+    ready = ready + n
     note(kind)
     call('RPUSH', root .. 'r' .. kind, unpack(ARGV, i + 2, i + 1 + n))
     i = i + 2 + n
@@ -44,7 +44,7 @@ while i < #ARGV do
 end
 push_waiting(waiting)
 count(ARGV[5], tonumber(ARGV[6]))
-if ready then ring_ready() end
+if ready > 0 then ring_ready(ready) end
 local reply = string.format('%.0f', now)
 call('SET', channel, number .. ':' .. reply, 'PX', ARGV[4])
 return reply

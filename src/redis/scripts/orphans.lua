@@ -37,10 +37,7 @@ local function rescue(frame, started, worker)
     return true
   end
   bury(frame, reason, worker, note)
-  if string.byte(frame, 3) >= 2 then
-    local id = string.gsub(string.sub(frame, 9, 24), '.', function(c) return string.format('%02x', string.byte(c)) end)
-    keep(id .. struct.pack('>I8', keep_wanted) .. 'd' .. string.sub(frame, 7, 8) .. body)
-  end
+  if is_wanted(frame) then keep(head_of(frame, keep_wanted) .. 'd' .. string.sub(frame, 7, 8) .. body) end
   return false
 end
 

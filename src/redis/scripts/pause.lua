@@ -8,6 +8,7 @@ if ARGV[1] == '1' then
   call('DEL', root .. 'wake')
 else
   call('HDEL', root, 'paused')
-  if some_ready(call('HGET', root, 'levels') or '') then ring('wake') end
+  local ready = count_ready()
+  if ready > 0 then ring_ready(ready) end
 end
 return redis.status_reply('OK')

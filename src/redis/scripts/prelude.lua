@@ -18,6 +18,7 @@ local function count(what, by)
 end
 
 -- Rings a bell that has not been rung. The token says why: n(ew), or m(ore) where somebody who fetched left some behind.
+-- The others of a burst are b.
 local function ring(bell, why)
   if call('EXISTS', root .. bell) == 0 then call('RPUSH', root .. bell, why or 'n') end
 end
@@ -30,7 +31,29 @@ local function some_ready(levels)
   return false
 end
 
--- Rings for ready tasks, unless the queue is paused.
-local function ring_ready()
-  if call('HEXISTS', root, 'paused') == 0 then ring('wake') end
+-- Returns how many tasks are ready.
+local function count_ready()
+  local levels, n = call('HGET', root, 'levels') or '', 0
+  for at = 1, #levels do n = n + call('LLEN', root .. 'r' .. string.sub(levels, at, at)) end
+  return n
+end
+
+-- Returns how many are woken at once where `n` tasks are ready: one for each share of them. The chain of those who leave
+-- some behind reaches the others later, one by one.
+local share, most_woken = 32, 16
+local function worth(n)
+  return math.min(math.ceil(n / share), most_woken)
+end
+
+-- Rings for `added` tasks that became ready, unless the queue is paused: one token; for a burst more, less those that what
+-- was ready before is worth, and no more than there are consumers. What lies there still counts.
+local function ring_ready(added)
+  if call('HEXISTS', root, 'paused') == 1 then return end
+  ring('wake')
+  if added <= share then return end
+  local ready = count_ready()
+  local tokens = math.min(worth(ready) - worth(ready - added), call('ZCARD', root .. 'leases'))
+  local others = {}
+  for i = 1, tokens - call('LLEN', root .. 'wake') do others[i] = 'b' end
+  if #others > 0 then call('RPUSH', root .. 'wake', unpack(others)) end
 end

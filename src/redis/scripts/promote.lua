@@ -26,7 +26,7 @@ end
 local frames = {}
 for i = 1, #ready do if ready[i] ~= '' then frames[#frames + 1] = ready[i] end end
 push_back(frames)
-if #ready > 0 then ring_ready() end
+if #frames > 0 then ring_ready(#frames) end
 local a, b = first_due('scheduled'), first_due('retrying')
 local next_due = (a or b) and string.format('%.0f', math.min(a or math.huge, b or math.huge))
 return { #ready, string.format('%.0f', now), next_due or false }

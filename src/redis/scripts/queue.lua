@@ -9,6 +9,17 @@ local function is_frame(frame)
   return #frame >= 40 and magic == 206 and version == 1 and flags <= 3 and level <= 9
 end
 
+-- Returns whether somebody waits for the end of the task.
+local function is_wanted(frame)
+  return is_frame(frame) and string.byte(frame, 3) >= 2
+end
+
+-- Returns how a record of the task begins: its id as hex, ms to keep it.
+local function head_of(frame, keep_ms)
+  local id = string.gsub(string.sub(frame, 9, 24), '.', function(c) return string.format('%02x', string.byte(c)) end)
+  return id .. struct.pack('>I8', keep_ms)
+end
+
 -- Notes that a priority is used: whoever fetches looks at those that were.
 local levels
 local function note(level)

@@ -24,5 +24,5 @@ end
 push_front(frames)
 count('released', #frames)
 count('dead', buried)
-if #frames > 0 then ring_ready() end
+if #frames > 0 then ring_ready(#frames) end
 return released

@@ -2,5 +2,5 @@
 --
 -- KEYS  root of the queue
 -- Reply OK
-if some_ready(call('HGET', root, 'levels') or '') then ring_ready() end
+if count_ready() > 0 then ring_ready(1) end
 return redis.status_reply('OK')

@@ -55,5 +55,5 @@ local function settle(flight, worker, from, stale)
   for i, entry in ipairs(front) do front[i] = entry[2] end
   push_front(front)
   for _, record in ipairs(records) do keep(record) end
-  if #back > 0 or #front > 0 then ring_ready() end
+  if #back > 0 or #front > 0 then ring_ready(#back + #front) end
 end

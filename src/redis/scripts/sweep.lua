@@ -66,7 +66,7 @@ local function sweep()
     local r, b = move(flat[i], how, worker, room - ready - buried)
     ready, buried = ready + r, buried + b
   end
-  if ready > 0 then ring_ready() end
+  if ready > 0 then ring_ready(ready) end
   room = room - ready - buried
   return { held_back and 1 or 0, ready, buried, call('EXISTS', root .. 'orphans'), closed, left }
 end

@@ -114,32 +114,10 @@ impl Exchange {
         if want == 0 || !tx.at(queue).has_work() {
             return Ok(Vec::new());
         }
-        tx.flush(queue)?;
-        let (low, high) = tx.at(queue).keys();
-        let mut fetched = Fetched::new(self.0.first_tag, want);
-        let values = [
-            Value::Int(low),
-            Value::Int(high),
-            Value::Int(i64::from(self.0.want)),
-        ];
-        tx.db.each(READY, &values, |row| {
-            let key = row.int(0);
-            row.with_blob(1, |pack| fetched.take(key, pack))
-        })?;
-        if let Some(last) = fetched.last_whole {
-            tx.db.run(TAKEN, &[Value::Int(low), Value::Int(last)])?;
-        }
-        if let Some((key, rest)) = &fetched.rest {
-            tx.db.run(REST, &[Value::Int(*key), Value::Blob(rest)])?;
-        }
+        let fetched = take_ready(tx, queue, (self.0.first_tag, want))?;
         let tags = fetched.deliveries.len();
-        let state = tx.at(queue);
-        state.ready = if fetched.is_full() {
-            state.ready.saturating_sub(tags as u64)
-        } else {
-            0 // The list was read to its end.
-        };
         if tags > 0 {
+            let state = tx.at(queue);
             state.active += tags as u64;
             let key = state.pack_key();
             tx.effects.written += fetched.pack.len();
@@ -149,11 +127,44 @@ impl Exchange {
     }
 }
 
+/// Takes at most `want` frames out of the ready list, as deliveries tagged from `first_tag` on.
+pub(super) fn take_ready(
+    tx: &mut Tx<'_>,
+    queue: Q,
+    (first_tag, want): (u64, usize),
+) -> QueryResult<Fetched> {
+    tx.flush(queue)?;
+    let (low, high) = tx.at(queue).keys();
+    let mut fetched = Fetched::new(first_tag, want);
+    let values = [
+        Value::Int(low),
+        Value::Int(high),
+        Value::Int(i64::try_from(want).unwrap_or(i64::MAX)),
+    ];
+    tx.db.each(READY, &values, |row| {
+        let key = row.int(0);
+        row.with_blob(1, |pack| fetched.take(key, pack))
+    })?;
+    if let Some(last) = fetched.last_whole {
+        tx.db.run(TAKEN, &[Value::Int(low), Value::Int(last)])?;
+    }
+    if let Some((key, rest)) = &fetched.rest {
+        tx.db.run(REST, &[Value::Int(*key), Value::Blob(rest)])?;
+    }
+    let state = tx.at(queue);
+    state.ready = if fetched.is_full() {
+        state.ready.saturating_sub(fetched.deliveries.len() as u64)
+    } else {
+        0 // The list was read to its end.
+    };
+    Ok(fetched)
+}
+
 /// What a fetch has taken so far.
-struct Fetched {
+pub(super) struct Fetched {
     next_tag: u64,
     missing: usize,
-    deliveries: Vec<Delivery>,
+    pub(super) deliveries: Vec<Delivery>,
     /// The deliveries' frames, to be stored as in flight.
     pack: Vec<u8>,
     last_whole: Option<i64>,

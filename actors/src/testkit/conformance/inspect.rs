@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::kit::{frame, id, outcome, rule};
+use super::kit::{frame, header, id, outcome, rule};
 use super::{Harness, Stage};
-use crate::ids::WorkerId;
+use crate::header::Header;
+use crate::ids::{QueueName, WorkerId};
 use crate::ports::{
     BrokerError, Cursor, NewTask, ScanRequest, StoredTask, When, WorkerRecord, id_of,
 };
@@ -110,6 +111,100 @@ pub async fn a_scan_pages_through_every_state<H: Harness>() {
         status.active,
     );
     rule("the status counts the same", numbers, (5, 5, 2, 3));
+}
+
+/// A purge ends what is ready, scheduled or retrying, first ones first and no more than asked for; each counts as
+/// cancelled, and what is in flight stays.
+pub async fn a_purge_ends_what_waits_step_by_step<H: Harness>() {
+    let mut stage = Stage::<H>::fresh().await;
+    let lease = stage.harness.lease();
+    stage.add_numbers(1..=3).await;
+    let mut consumer = stage.consumer("w1").await;
+    let tags: Vec<u64> = consumer.fetch(3).await.iter().map(|it| it.tag).collect();
+    let retries = (1..=2_u32).zip(&tags);
+    let retries =
+        retries.map(|(number, tag)| (*tag, outcome::retry(number.into(), lease * 100 * number)));
+    consumer.exchange(retries.collect(), 0).await;
+    let urgent = NewTask {
+        frame: frame(40, 9),
+        when: When::Now,
+    };
+    let later = (21..=23_u32).map(|number| NewTask {
+        frame: frame(number.into(), 5),
+        when: When::After(lease * 10 * number),
+    });
+    stage.add_numbers(4..=39).await;
+    stage.add(later.chain([urgent])).await;
+    let purge = |state, limit| {
+        let (broker, queue) = (stage.broker.clone(), stage.queue.clone());
+        async move { broker.purge(&queue, state, limit).await }
+    };
+    rule("none is none", purge(TaskState::Ready, 0).await, Ok(0));
+    rule("the first", purge(TaskState::Ready, 35).await, Ok(35));
+    rule("the first", purge(TaskState::Scheduled, 2).await, Ok(2));
+    rule("the first", purge(TaskState::Retrying, 1).await, Ok(1));
+    let text = "ready [38 39] scheduled [23] retrying [2] active [3] dead []";
+    stage.expect("a purge takes the first ones", text).await;
+    rule("purged is cancelled", stage.counters().await.cancelled, 38);
+    rule("all of them", purge(TaskState::Retrying, 9).await, Ok(1));
+    rule("the rest stays", purge(TaskState::Retrying, 9).await, Ok(0));
+    let text = "ready [38 39] scheduled [23] retrying [] active [3] dead []";
+    stage.expect("a kind at a time", text).await;
+    for state in [TaskState::Active, TaskState::Dead, TaskState::Succeeded] {
+        let refused = purge(state, 1).await;
+        let refused = matches!(refused, Err(BrokerError::Invalid(_)));
+        rule("what does not wait cannot be purged", refused, true);
+    }
+    let settled = consumer.exchange(vec![(tags[2], outcome::succeed())], 10);
+    let settled = settled.await;
+    rule("what is in flight ends as ever", settled.stale, vec![]);
+    rule("what is left is fetched", settled.deliveries.len(), 2);
+    rule("it adds up", stage.counters().await.cancelled, 39);
+    let unknown = QueueName::new("never-heard-of").expect("a name");
+    let none = stage.broker.purge(&unknown, TaskState::Ready, 1).await;
+    rule("a queue that nobody knows holds nothing", none, Ok(0));
+}
+
+/// Whoever waits for a task that is purged learns that it was cancelled; nothing is kept of the others.
+pub async fn whoever_waits_for_a_purged_task_learns_of_it<H: Harness>() {
+    let mut stage = Stage::<H>::fresh().await;
+    let lease = stage.harness.lease();
+    let wanted = |number: u128| {
+        let mut bytes = Vec::new();
+        Header {
+            want_outcome: true,
+            ..header(number, 5)
+        }
+        .write(&mut bytes);
+        bytes
+    };
+    let scheduled = When::After(lease * 100);
+    stage
+        .add(
+            [(1, When::Now), (2, scheduled)].map(|(number, when)| NewTask {
+                frame: wanted(number),
+                when,
+            }),
+        )
+        .await;
+    stage.add_numbers([3]).await;
+    for state in [TaskState::Ready, TaskState::Scheduled] {
+        let purged = stage.broker.purge(&stage.queue, state, 10).await;
+        purged.expect("purging");
+    }
+    let elsewhere = stage.harness.another().await;
+    let limit = Duration::from_secs(60);
+    for number in [1, 2] {
+        let its = [id(number)];
+        let heard = elsewhere.wait_results(&stage.queue, &its, limit).await;
+        let heard = heard.expect("waiting");
+        let ends: Vec<_> = heard.iter().map(|it| (it.id, it.state)).collect();
+        let expected = vec![(id(number), TaskState::Cancelled)];
+        rule("who waits learns of it", ends, expected);
+    }
+    let none = stage.broker.result(&stage.queue, id(3)).await;
+    rule("nobody waits for this one", none, Ok(None));
+    rule("it adds up", stage.counters().await.cancelled, 3);
 }
 
 async fn pages<H: Harness>(stage: &Stage<H>, state: TaskState) -> Vec<StoredTask> {

@@ -16,6 +16,7 @@ use crate::ports::{
     SharedValue, Wake, WorkerRecord,
 };
 use crate::revocation::Revocation;
+use crate::state::TaskState;
 use crate::time::Timestamp;
 
 type Reply<T> = Result<T, BrokerError>;
@@ -141,6 +142,12 @@ impl Broker for MemoryBroker {
         self.step(Method::Pause, |state, _| {
             state.pause(queue, paused);
             Ok(())
+        })
+    }
+
+    async fn purge(&self, queue: &QueueName, state: TaskState, limit: u32) -> Reply<u32> {
+        self.step(Method::Purge, |all, now| {
+            all.purge(queue, state, (limit, now))
         })
     }
 

@@ -27,6 +27,7 @@ pub enum Method {
     Revoke,
     Revocations,
     Pause,
+    Purge,
     Queues,
     Scan,
     Beat,

@@ -112,6 +112,34 @@ fn a_blocked_lane_is_replaced_and_its_neighbours_run_elsewhere() {
     });
 }
 
+/// Goal: a blocked thread keeps the permits of what runs on it and no others, long before its lane is replaced.
+/// Method: a lone task blocks the thread of a consumer that had taken permits for four; its lane is never replaced.
+#[test]
+fn a_blocked_lane_keeps_no_idle_permits() {
+    run(async {
+        let door = Door::default();
+        let _at_end = OpenAtEnd(door.clone());
+        let patient = |options: &mut crate::tree::TreeOptions| {
+            options.blocked_deadline = seconds(300);
+        };
+        let rig = rig(&door).options(patient).start().await;
+        let spin = rig.enqueue(Spin).await;
+        rig.probe.wait_for_line("thread is blocked by a task").await;
+        let permits = || rig.tree().permits().totals();
+        rig.probe.until(|| permits() == (8, 7)).await;
+        for handle in rig.enqueue_all(vec![Noop; 50]).await {
+            assert_eq!(rig.wait(&handle).await.state, TaskState::Succeeded);
+        }
+        door.open();
+        assert_eq!(rig.wait(&spin).await.state, TaskState::Succeeded);
+        for handle in rig.enqueue_all(vec![Noop; 50]).await {
+            assert_eq!(rig.wait(&handle).await.state, TaskState::Succeeded);
+        }
+        rig.probe.until(|| permits() == (8, 8)).await;
+        rig.stop().await;
+    });
+}
+
 /// Starts one lane, lets a fetch get three tasks, and blocks the thread before its reply is heard. Returns the task that
 /// blocks it, and the three.
 async fn pounced(door: &Door, deadline: Duration) -> (Rig, TaskHandle, Vec<TaskHandle>) {
@@ -216,7 +244,7 @@ fn a_blocking_attempt_is_taken_at_its_hard_limit() {
 }
 
 /// Goal: when more threads are blocked for good than can be made up for, the process asks to be replaced; even then
-/// the tree stops in time.
+/// the tree stops in time. What cost it its threads is charged for that: else it would cost the next process its own.
 /// Method: one lane; block its first thread and the second.
 #[test]
 fn too_many_blocked_threads_ask_for_a_new_process() {
@@ -240,7 +268,9 @@ fn too_many_blocked_threads_ask_for_a_new_process() {
         let second = rig.enqueue(Spin).await;
         rig.probe.wait_for_start(second.id, 1).await;
         rig.tree().wants_recycling().await;
-        let stopped = tokio::time::timeout(PATIENCE, rig.stop()).await;
+        let stopped = tokio::time::timeout(PATIENCE, rig.tree().stop()).await;
         assert_eq!(stopped.unwrap(), ExitReason::Normal);
+        let after = status(&rig, "default").await;
+        assert_eq!((after.active, after.ready, after.counters.dead), (0, 0, 2));
     });
 }

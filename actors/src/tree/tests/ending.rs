@@ -77,6 +77,7 @@ fn what_still_runs_is_given_back() {
         let given = tokio::time::timeout(ms(100), rig.tree().drain()).await;
         assert!(given.is_err(), "they never end");
         rig.tree().give_back(BOUND).await;
+        rig.tree().let_go(BOUND).await;
         let queue = status(&rig, "default").await;
         assert_eq!(
             (queue.ready, queue.active, queue.consumers),

@@ -221,6 +221,13 @@ fn blocking_work_is_given_back_when_the_process_ends() {
             assert_eq!(drained.is_ok(), left_behind);
             assert_eq!(status(&rig, "default").await.active, 1);
             rig.tree().give_back(PATIENCE).await;
+            let meanwhile = status(&rig, "default").await;
+            assert_eq!(
+                (meanwhile.ready, meanwhile.active),
+                (0, 1),
+                "not before all else"
+            );
+            rig.tree().stop().await;
             let after = status(&rig, "default").await;
             assert_eq!(
                 (after.ready, after.active, after.consumers),
@@ -230,7 +237,7 @@ fn blocking_work_is_given_back_when_the_process_ends() {
             );
             assert_eq!(after.counters.rescued, 0);
             assert_eq!(rig.probe.starts(task.id), 1);
-            rig.stop().await;
+            assert_eq!(site.crowd.now(), 1, "it is at it still");
         });
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +16,7 @@ use crate::producer::EnqueueOptions;
 use crate::registry::{RegisterError, Registry};
 use crate::task;
 use crate::task::TaskError;
-use crate::testkit::{Rig, RigBuilder, failure, output};
+use crate::testkit::{PATIENCE, Rig, RigBuilder, failure, output};
 
 /// Tells the name of the thread that runs it, after a wait.
 #[derive(Clone, Serialize, Deserialize)]
@@ -181,7 +180,7 @@ fn stuck_threads_are_replaced_up_to_a_bound() {
     });
 }
 
-/// Goal: an attempt that waits for a thread is given back at once when the process ends.
+/// Goal: an attempt that waits for a thread is given back at once when the process ends, one that has a thread last of all.
 #[test]
 fn what_waits_for_a_thread_is_given_back_at_once() {
     run(async {
@@ -197,10 +196,12 @@ fn what_waits_for_a_thread_is_given_back_at_once() {
         rig.probe.wait_for_start(first.id, 1).await;
         let second = rig.enqueue_with(Stay, long).await;
         rig.probe.wait_for_start(second.id, 1).await;
-        rig.tree().give_back(Duration::from_secs(5)).await;
+        rig.tree().give_back(PATIENCE).await;
+        let queue = status(&rig, "default").await;
+        assert_eq!((queue.ready, queue.active), (1, 1), "{}", rig.probe);
+        rig.tree().stop().await;
         let queue = status(&rig, "default").await;
         assert_eq!((queue.ready, queue.active), (2, 0), "{}", rig.probe);
-        rig.stop().await;
     });
 }
 

@@ -4,23 +4,76 @@
 //! digits `<hex>`, other digits `#`, white space one blank. Then task, kind and message are hashed (FNV-1a, 64 bits).
 //! Fingerprints are stored: a change of the rules starts new clusters, so there is none without need.
 
-use celeriac_actors::failure::cut;
-use celeriac_actors::ports::DeadLetter;
-use celeriac_actors::state::DeadReason;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::failure::cut;
+use crate::ports::DeadLetter;
+use crate::state::DeadReason;
 
 /// The longest normalised message that counts, in bytes.
 const MAX_NORMALISED: usize = 400;
 
-/// Returns the fingerprint of why a letter died: sixteen hexadecimal digits.
-pub(super) fn fingerprint(letter: &DeadLetter) -> String {
-    let task = letter.task.as_ref().map_or("?", |task| task.as_str());
-    let by_its_own = matches!(letter.reason, DeadReason::Exhausted | DeadReason::Permanent);
-    let (kind, message) = match letter.failures.last() {
-        Some(failure) if by_its_own => (failure.kind.as_str(), failure.message.as_str()),
-        _ => (letter.reason.as_str(), letter.note.as_str()),
-    };
-    let text = format!("{task}\n{kind}\n{}", normalised(message));
-    format!("{:016x}", fnv1a(text.as_bytes()))
+/// What a dead letter died of; written as sixteen hexadecimal digits.
+///
+/// ```
+/// use celeriac_actors::fingerprint::Fingerprint;
+///
+/// let fingerprint: Fingerprint = "00000000deadbeef".parse().unwrap();
+/// assert_eq!(fingerprint.to_string(), "00000000deadbeef");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(u64);
+
+/// A text is no fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a fingerprint has sixteen hexadecimal digits, such as 9f3a01c2deadbeef")]
+pub struct FingerprintError;
+
+impl Fingerprint {
+    /// Returns the fingerprint of why a letter died.
+    #[must_use]
+    pub fn of(letter: &DeadLetter) -> Self {
+        let task = letter.task.as_ref().map_or("?", |task| task.as_str());
+        let by_its_own = matches!(letter.reason, DeadReason::Exhausted | DeadReason::Permanent);
+        let (kind, message) = match letter.failures.last() {
+            Some(failure) if by_its_own => (failure.kind.as_str(), failure.message.as_str()),
+            _ => (letter.reason.as_str(), letter.note.as_str()),
+        };
+        let text = format!("{task}\n{kind}\n{}", normalised(message));
+        Self(fnv1a(text.as_bytes()))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        number.map(Self).ok_or(FingerprintError)
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// Returns a message without its particulars.
@@ -132,6 +185,21 @@ mod tests {
             ("an \"open quote and ü", "an \"open quote and ü"),
         ] {
             assert_eq!(normalised(message), expected);
+        }
+    }
+
+    #[test]
+    fn only_sixteen_digits_are_a_fingerprint() {
+        let read = |text: &str| text.parse::<Fingerprint>().map(|f| f.to_string());
+        assert_eq!(read("00ABcdef01234567"), Ok("00abcdef01234567".to_owned()));
+        for text in [
+            "",
+            "1",
+            "+0abcdef01234567",
+            "00abcdef0123456g",
+            "00abcdef012345678",
+        ] {
+            assert_eq!(read(text), Err(FingerprintError), "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use celeriac_actors::ports::StoreError;
+use celeriac_actors::ports::{BrokerError, StoreError};
 
 /// How long a step is tried again while broker or store are away.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ pub(crate) trait Away {
     fn is_away(&self) -> bool;
 }
 
-impl Away for celeriac_actors::ports::BrokerError {
+impl Away for BrokerError {
     fn is_away(&self) -> bool {
         self.is_outage()
     }

@@ -12,7 +12,7 @@ use celeriac_actors::ports::{Broker, BrokerError, QueueStatus, ScanRequest, Stor
 use celeriac_actors::state::TaskState;
 use tokio::time::Instant;
 
-use super::patience::Patience;
+use super::Patience;
 
 /// How long a search may take.
 const TIME: Duration = Duration::from_millis(200);
@@ -46,7 +46,7 @@ impl<'a> Search<'a> {
     /// and are all looked at, whatever the budget says.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker is away for longer than a one-shot command waits.
+    /// [`BrokerError`] when the broker is away for longer than its patience.
     pub(crate) async fn through(
         &mut self,
         (queue, state): (&QueueName, TaskState),

@@ -1,0 +1,11 @@
+DROP TRIGGER dead_letters_clustered ON dead_letters;
+DROP TRIGGER dead_letters_unclustered ON dead_letters;
+DROP TRIGGER dead_letters_reclustered ON dead_letters;
+DROP FUNCTION dead_letters_clustered();
+DROP FUNCTION dead_letters_unclustered();
+DROP FUNCTION dead_letters_reclustered();
+DROP TABLE dead_clusters;
+DROP INDEX dead_letters_by_fingerprint;
+DROP INDEX dead_letters_by_time;
+CREATE INDEX dead_letters_by_time ON dead_letters (buried_at, id, queue, task, reason, status);
+ALTER TABLE dead_letters ALTER COLUMN fingerprint TYPE TEXT COLLATE "default";

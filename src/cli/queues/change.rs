@@ -1,0 +1,230 @@
+//! `celeriac queues pause|resume|purge`: a queue hands out nothing, does so again, or loses what waits in it.
+
+use std::cell::Cell;
+
+use celeriac_actors::ids::QueueName;
+use celeriac_actors::lease::MAX_BATCH;
+use celeriac_actors::ports::{Broker, QueueStatus};
+use celeriac_actors::state::TaskState;
+use celeriac_actors::time::Clock as _;
+use clap::Args;
+use serde_json::json;
+
+use super::super::exit::{Exit, Failure};
+use super::super::output::{self, counted};
+use super::super::session::{Session, operator};
+use crate::clock::SystemClock;
+use crate::look::search::stored;
+use crate::store::AuditEntry;
+
+/// Which queue is paused or resumed.
+#[derive(Args, Debug)]
+pub(crate) struct OneQueue {
+    /// The queue.
+    #[arg(value_name = "QUEUE")]
+    queue: String,
+}
+
+/// What is purged.
+#[derive(Args, Debug)]
+pub(crate) struct PurgeArgs {
+    /// The queue.
+    #[arg(value_name = "QUEUE")]
+    queue: String,
+    /// Also tasks that wait for their time.
+    #[arg(long)]
+    scheduled: bool,
+    /// Also tasks that wait for their next attempt.
+    #[arg(long)]
+    retrying: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Returns a queue that is configured, or that the broker has heard of.
+pub(crate) async fn known(
+    session: &Session,
+    broker: &dyn Broker,
+    name: &str,
+) -> Result<QueueName, Failure> {
+    if let Err(report) = session.config.known_queue(name, "QUEUE") {
+        let queues = Session::insist(|| broker.queues()).await?;
+        if !queues.iter().any(|status| status.queue.as_str() == name) {
+            return Err(Failure::new(Exit::Usage, report));
+        }
+    }
+    QueueName::new(name).map_err(|error| Failure::usage(error.to_string()))
+}
+
+async fn status(broker: &dyn Broker, queue: &QueueName) -> Result<Option<QueueStatus>, Failure> {
+    let queues = Session::insist(|| broker.queues()).await?;
+    Ok(queues.into_iter().find(|status| status.queue == *queue))
+}
+
+/// Pauses or resumes a queue.
+pub(super) async fn pause(
+    session: &Session,
+    broker: &dyn Broker,
+    (args, paused): (&OneQueue, bool),
+) -> Result<Exit, Failure> {
+    let queue = known(session, broker, &args.queue).await?;
+    let was = status(broker, &queue).await?;
+    let changed = was.as_ref().is_some_and(|status| status.paused) != paused;
+    if changed {
+        Session::insist(|| broker.pause(&queue, paused)).await?;
+        let held = was.map_or(0, |status| status.held());
+        let action = if paused {
+            "queue.pause"
+        } else {
+            "queue.resume"
+        };
+        record(
+            session,
+            action,
+            &queue,
+            format!("{} held", counted(held, "task")),
+        )
+        .await?;
+    }
+    if session.json {
+        output::json(&json!({ "queue": queue, "paused": paused, "changed": changed }));
+        return Ok(Exit::Ok);
+    }
+    let text = match (paused, changed) {
+        (true, true) => "is paused: it hands out nothing, what runs goes on",
+        (true, false) => "was paused already; nothing was changed",
+        (false, true) => "is resumed",
+        (false, false) => "was not paused; nothing was changed",
+    };
+    output::line(&format!("the queue {queue} {text}"));
+    Ok(Exit::Ok)
+}
+
+/// Ends what waits in a queue: as many tasks as there are now, so that it ends however much comes.
+pub(super) async fn purge(
+    session: &Session,
+    broker: &dyn Broker,
+    args: &PurgeArgs,
+) -> Result<Exit, Failure> {
+    let queue = known(session, broker, &args.queue).await?;
+    let asked = [
+        (TaskState::Ready, true),
+        (TaskState::Scheduled, args.scheduled),
+        (TaskState::Retrying, args.retrying),
+    ];
+    let found = status(broker, &queue).await?;
+    let parts: Vec<(TaskState, u64)> = asked
+        .into_iter()
+        .filter(|(_, is_asked)| *is_asked)
+        .map(|(state, _)| {
+            (
+                state,
+                found.as_ref().map_or(0, |status| stored(status, state)),
+            )
+        })
+        .collect();
+    agree(&queue, &parts, args.yes)?;
+    let mut work = Purge {
+        broker,
+        queue: &queue,
+        purged: 0,
+        is_unsure: Cell::new(false),
+    };
+    let ended = work.all(&parts).await;
+    let (purged, is_unsure) = (work.purged, work.is_unsure.get());
+    if purged > 0 || is_unsure {
+        let states: Vec<&str> = parts.iter().map(|(state, _)| state.as_str()).collect();
+        let detail = format!("{purged} purged: {}", states.join(", "));
+        record(session, "queue.purge", &queue, detail).await?;
+    }
+    if session.json {
+        output::json(&json!({ "queue": queue, "purged": purged, "at_least": is_unsure }));
+    } else {
+        let least = if is_unsure { "at least " } else { "" };
+        let tasks = counted(purged, "task");
+        output::line(&format!(
+            "purged {least}{tasks} of the queue {queue}; they count as cancelled"
+        ));
+    }
+    ended.map(|()| Exit::Ok)
+}
+
+/// Asks, unless that is not needed.
+fn agree(queue: &QueueName, parts: &[(TaskState, u64)], yes: bool) -> Result<(), Failure> {
+    if yes || parts.iter().all(|(_, count)| *count == 0) {
+        return Ok(());
+    }
+    let counts = parts
+        .iter()
+        .map(|(state, count)| format!("{count} {state}"));
+    let what = counts.collect::<Vec<_>>().join(", ");
+    match output::confirm(&format!("end {what} of the queue {queue} for good?")) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            let nothing = anyhow::anyhow!("nothing was purged");
+            Err(Failure::new(Exit::TaskFailed, nothing))
+        }
+        None => Err(Failure::usage(format!(
+            "this ends {what} of the queue {queue} for good: say --yes"
+        ))),
+    }
+}
+
+/// A purge under way.
+struct Purge<'a> {
+    broker: &'a dyn Broker,
+    queue: &'a QueueName,
+    purged: u64,
+    /// Whether a step may have ended tasks that its lost reply did not tell of.
+    is_unsure: Cell<bool>,
+}
+
+impl Purge<'_> {
+    async fn all(&mut self, parts: &[(TaskState, u64)]) -> Result<(), Failure> {
+        for (state, count) in parts {
+            let mut left = *count;
+            while left > 0 {
+                let most = u32::try_from(left).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+                let step = async || {
+                    let ended = self.broker.purge(self.queue, *state, most).await;
+                    if ended.as_ref().is_err_and(|error| error.is_unknown()) {
+                        self.is_unsure.set(true);
+                    }
+                    ended
+                };
+                let ended = u64::from(Session::insist(step).await?);
+                if ended == 0 {
+                    break;
+                }
+                self.purged += ended;
+                left = left.saturating_sub(ended);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes into the audit what was done.
+async fn record(
+    session: &Session,
+    action: &str,
+    queue: &QueueName,
+    detail: String,
+) -> Result<(), Failure> {
+    let entry = AuditEntry {
+        at: SystemClock.now(),
+        actor: operator(),
+        action: action.to_owned(),
+        target: queue.to_string(),
+        detail,
+    };
+    let written = async {
+        let store = session.store()?;
+        Ok::<(), Failure>(Session::insist(|| store.record(entry.clone())).await?)
+    };
+    written.await.map_err(|failure| {
+        let error = anyhow::anyhow!("it is done, but not recorded in the audit: {failure}");
+        Failure::unavailable(error)
+    })
+}
