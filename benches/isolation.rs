@@ -3,7 +3,8 @@
 //!
 //! The whole tree runs on the broker in memory. `attempts` times from the moment the queue is resumed until all tasks are
 //! settled, with one child and one thread, so that its rows are rates of a single place. `neighbours` times 10,000 tasks
-//! that sleep for 5 ms at concurrency 64, alone and while tasks of the worst kinds die and hang in two children all along.
+//! that sleep for 5 ms at concurrency 64, alone and while tasks of the worst kinds die and hang in two children all along, in a
+//! queue of their own and in the same one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,16 +97,17 @@ async fn drain<T: Task + Clone>(runtime: &Runtime, task: T, count: u64) -> Durat
     SystemClock.since_boot().saturating_sub(start)
 }
 
-fn runtime(children: usize, concurrency: usize) -> Runtime {
+fn runtime(children: usize, concurrency: usize, apart: bool) -> Runtime {
     let broker = Arc::new(MemoryBroker::new(Arc::new(SystemClock)));
     let mut options = RuntimeOptions::new(broker, fresh_worker_id());
     options.tree.concurrency = concurrency;
     options.blocking_threads = 1;
     options.isolation.children = children;
-    // As many as there are children, so that those that wait for one take up nobody's place.
-    options.routes.insert(0, Route::new("bench.wreck", "kyb"));
+    if apart {
+        options.routes.insert(0, Route::new("bench.wreck", "kyb"));
+    }
     for (queue, share) in &mut options.tree.queues {
-        if queue.as_str() == "kyb" {
+        if apart && queue.as_str() == "kyb" {
             share.cap = Some(children);
         }
     }
@@ -113,7 +115,7 @@ fn runtime(children: usize, concurrency: usize) -> Runtime {
 }
 
 fn attempts(criterion: &mut Criterion, driver: &tokio::runtime::Runtime) {
-    let runtime = runtime(1, 64);
+    let runtime = runtime(1, 64, true);
     let mut group = criterion.benchmark_group("attempts");
     group
         .throughput(Throughput::Elements(TASKS))
@@ -150,13 +152,18 @@ async fn wreck_all_along(runtime: &Runtime, over: &AtomicBool) {
 }
 
 fn neighbours(criterion: &mut Criterion, driver: &tokio::runtime::Runtime) {
-    let runtime = runtime(2, 64 + 8);
+    let apart = runtime(2, 64 + 8, true);
+    let mixed = runtime(2, 64 + 8, false);
     let mut group = criterion.benchmark_group("neighbours");
     group
         .throughput(Throughput::Elements(NEIGHBOURS))
         .sampling_mode(SamplingMode::Flat)
         .sample_size(10);
-    for (name, disturbed) in [("alone", false), ("beside wrecks", true)] {
+    for (name, runtime, disturbed) in [
+        ("alone", &apart, false),
+        ("beside wrecks", &apart, true),
+        ("beside wrecks in the same queue", &mixed, true),
+    ] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|rounds| {
                 driver.block_on(async {
@@ -164,10 +171,10 @@ fn neighbours(criterion: &mut Criterion, driver: &tokio::runtime::Runtime) {
                     for _ in 0..rounds {
                         let over = AtomicBool::new(!disturbed);
                         let drained = async {
-                            total += drain(&runtime, Sleep, NEIGHBOURS).await;
+                            total += drain(runtime, Sleep, NEIGHBOURS).await;
                             over.store(true, Ordering::Relaxed);
                         };
-                        tokio::join!(drained, wreck_all_along(&runtime, &over));
+                        tokio::join!(drained, wreck_all_along(runtime, &over));
                     }
                     total
                 })
@@ -175,7 +182,9 @@ fn neighbours(criterion: &mut Criterion, driver: &tokio::runtime::Runtime) {
         });
     }
     group.finish();
-    driver.block_on(runtime.stop(Duration::from_secs(5)));
+    for runtime in [apart, mixed] {
+        driver.block_on(runtime.stop(Duration::from_secs(5)));
+    }
 }
 
 fn main() {

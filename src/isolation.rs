@@ -9,9 +9,13 @@
 
 mod adding;
 mod child;
+mod connection;
 mod entry;
 mod hatch;
 mod keeper;
+mod loan;
+mod mail;
+mod nestling;
 mod nursery;
 mod output;
 mod serve;
@@ -32,7 +36,7 @@ use crate::runtime::{RuntimeOptions, host_name};
 pub use self::entry::{enter, is_entered};
 pub use self::nursery::Nursery;
 
-pub(crate) use self::nursery::memory;
+pub(crate) use self::nestling::memory;
 #[cfg(feature = "daemon")]
 pub(crate) use self::{entry::Newborn, hatch::own_program};
 

@@ -318,7 +318,7 @@ impl Runtime {
             registry,
             observer: observer(&options, line.as_ref()),
             describe: Some(describe(&options, &seen, &quiet, (worker.clone(), &known))),
-            environment: environment(&options, &worker),
+            environment: environment(&options, worker.log.clone()),
             worker,
         };
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
@@ -473,16 +473,6 @@ fn worker_context(
     }
 }
 
-/// Returns what the actors of the tree live in.
-fn environment(options: &RuntimeOptions, worker: &WorkerContext) -> Environment {
-    Environment {
-        log: worker.log.clone(),
-        clock: Arc::clone(&options.clock),
-        seed: u64::from(u32::from_be_bytes(random_bytes())),
-        observer: options.tree_observer.clone(),
-    }
-}
-
 /// Returns who is told what happens: the hooks, which tell the other one, where there are some.
 fn observer(options: &RuntimeOptions, hooks: Option<&Arc<HookLine>>) -> Option<Arc<dyn Observer>> {
     let hooks = hooks.map(|line| Arc::clone(line) as Arc<dyn Observer>);
@@ -504,6 +494,15 @@ fn producer(
     };
     let (broker, clock) = (Arc::clone(&options.broker), Arc::clone(&options.clock));
     Producer::new(broker, clock, producer)
+}
+
+fn environment(options: &RuntimeOptions, log: Logger) -> Environment {
+    Environment {
+        log,
+        clock: Arc::clone(&options.clock),
+        seed: u64::from(u32::from_be_bytes(random_bytes())),
+        observer: options.tree_observer.clone(),
+    }
 }
 
 /// Returns what the monitor works with; it asks the tree what was counted from the moment it stands.

@@ -1,11 +1,14 @@
 //! What runs in this process, as data for people: which attempts, on which lane, and which of them blocks its thread.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::context::AttemptContext;
 use crate::ids::{QueueName, TaskId, TaskName};
 use crate::lane::{Board, LaneGauge};
 use crate::progress::Progress;
+use crate::table::AttemptTable;
 use crate::time::millis;
 
 /// One running attempt.
@@ -41,6 +44,12 @@ pub struct LaneActivity {
     pub running: Vec<Running>,
     /// How many attempts run.
     pub running_total: usize,
+    /// Attempts that wait for a child process, longest first, with how long they have waited; at most [`MAX_SHOWN`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Running>,
+    /// How many attempts wait for a child process; those are neither prefetched nor do they run.
+    #[serde(default)]
+    pub waiting_total: usize,
     /// How far attempts have come that say so, newest word first; at most [`MAX_PROGRESS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub progress: Vec<(TaskId, Progress)>,
@@ -65,10 +74,36 @@ fn running(context: &AttemptContext) -> Running {
     }
 }
 
+/// Returns what waits for a child process without having started.
+fn waiting(tables: &[Arc<AttemptTable>]) -> Vec<Running> {
+    let mut waiting = Vec::new();
+    for table in tables {
+        waiting.extend(table.waiters().into_iter().map(|waiter| Running {
+            id: waiter.id,
+            task: waiter.task,
+            queue: table.queue.clone(),
+            attempt: waiter.attempt,
+            elapsed_ms: millis(waiter.since.elapsed()),
+            limit_ms: 0,
+        }));
+    }
+    waiting
+}
+
 fn lane(gauge: &LaneGauge) -> LaneActivity {
     let tables = gauge.tables();
     let (mut all, mut progress) = (Vec::new(), Vec::new());
+    let mut waiting = waiting(&tables);
+    let prefetched: usize = tables.iter().map(|table| table.counts().0).sum();
+    let prefetched = prefetched.saturating_sub(waiting.len());
     for (_, context) in tables.iter().flat_map(|table| table.running()) {
+        if context.waits_for_a_child() {
+            waiting.push(Running {
+                elapsed_ms: millis(context.age()),
+                ..running(&context)
+            });
+            continue;
+        }
         all.push(running(&context));
         progress.extend(context.report().get().map(|report| (context.id(), report)));
     }
@@ -77,13 +112,18 @@ fn lane(gauge: &LaneGauge) -> LaneActivity {
     all.sort_by_key(|running| std::cmp::Reverse(running.elapsed_ms));
     let running_total = all.len();
     all.truncate(MAX_SHOWN);
+    waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.elapsed_ms));
+    let waiting_total = waiting.len();
+    waiting.truncate(MAX_SHOWN);
     LaneActivity {
         lane: gauge.lane,
         generation: gauge.generation,
         retired: gauge.is_retired(),
-        prefetched: tables.iter().map(|table| table.counts().0).sum(),
+        prefetched,
         running: all,
         running_total,
+        waiting,
+        waiting_total,
         progress,
         blocked_by: if gauge.is_blocked() {
             gauge.culprit().as_ref().map(running)

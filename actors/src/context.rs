@@ -452,6 +452,16 @@ impl AttemptContext {
         self.inner.clock.hold();
     }
 
+    /// Returns whether it was started and waits for a child process.
+    pub(crate) fn waits_for_a_child(&self) -> bool {
+        self.is_isolated() && self.inner.clock.is_held()
+    }
+
+    /// Returns how long ago it was started, whether or not its time runs.
+    pub(crate) fn age(&self) -> Duration {
+        self.inner.clock.age()
+    }
+
     /// Begins an attempt that was held; returns whether it may begin. From here on its limits run.
     pub(crate) fn claim(&self) -> bool {
         self.inner.clock.claim()

@@ -1,16 +1,26 @@
 //! Where an attempt runs: decides by what the task, its policy and its kind say, and starts it there.
 
-use std::sync::Arc;
-
 use futures_util::future::LocalBoxFuture;
 
-use crate::context::{AttemptContext, WorkerContext};
+use crate::context::{AttemptContext, Job, WorkerContext};
 use crate::isolated::isolate;
 use crate::middleware::around;
 use crate::mode::Mode;
+use crate::ports::ChildPlace;
 use crate::registry::Kind;
 use crate::runner::AttemptEnd;
 use crate::task::TaskError;
+
+/// How an attempt comes to run.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// As its mode says.
+    Usual,
+    /// In a child, in a place that was waited for.
+    InPlace(ChildPlace),
+    /// As a suspect of poisoning.
+    Suspect,
+}
 
 impl Kind {
     /// Starts an attempt in its mode, with the program's chain around it. A suspect of poisoning is isolated where that
@@ -18,9 +28,9 @@ impl Kind {
     pub(crate) fn start(
         &self,
         context: AttemptContext,
-        suspect: bool,
+        way: Way,
     ) -> LocalBoxFuture<'static, AttemptEnd> {
-        let body = self.dispatch(context.clone(), suspect);
+        let body = self.dispatch(context.clone(), way);
         around(&self.links, context, body)
     }
 
@@ -29,16 +39,24 @@ impl Kind {
         worker.isolation.is_some() && self.runner.can(Mode::Isolated)
     }
 
-    fn dispatch(
-        &self,
-        context: AttemptContext,
-        suspect: bool,
-    ) -> LocalBoxFuture<'static, AttemptEnd> {
+    /// Returns whether an attempt of this task waits for a child process here.
+    pub(crate) fn waits_for_a_child(&self, job: &Job) -> bool {
+        let limits = self.policy.limits_for(&job.envelope.overrides);
+        let mode = limits.mode.unwrap_or_else(|| self.runner.usual_mode());
+        mode == Mode::Isolated && self.runner.can(Mode::Isolated)
+    }
+
+    fn dispatch(&self, context: AttemptContext, way: Way) -> LocalBoxFuture<'static, AttemptEnd> {
         let isolation = context.worker_context().isolation.clone();
         let isolation = isolation.filter(|_| self.runner.can(Mode::Isolated));
-        if suspect && let Some(isolation) = &isolation {
-            return isolate(Arc::clone(isolation), context);
-        }
+        let place = match way {
+            Way::Usual => None,
+            Way::InPlace(place) => Some(place),
+            Way::Suspect => match isolation {
+                Some(isolation) => return isolate(isolation, context, None),
+                None => None,
+            },
+        };
         let asked = context.limits().mode;
         match asked.unwrap_or_else(|| self.runner.usual_mode()) {
             Mode::Inline if self.runner.can(Mode::Inline) => self.runner.start(context),
@@ -47,7 +65,7 @@ impl Kind {
                 None => refuse("this kind of task cannot run in mode `blocking`"),
             },
             Mode::Isolated => match isolation {
-                Some(isolation) => isolate(isolation, context),
+                Some(isolation) => isolate(isolation, context, place),
                 None => refuse("this worker cannot run this kind of task in mode `isolated`"),
             },
         }

@@ -16,7 +16,7 @@ use crate::context::{AttemptContext, AttemptProcess, Phase};
 use crate::ids::{QueueName, TaskId, TaskName};
 use crate::panics::PanicReport;
 use crate::policy::Limits;
-use crate::ports::{IsolatedEnd, Isolation, Stop};
+use crate::ports::{ChildPlace, IsolatedEnd, Isolation, Stop};
 use crate::producer::Producer;
 use crate::runner::{AttemptEnd, Withdrawal};
 use crate::task::{TaskError, Verdict};
@@ -28,7 +28,7 @@ pub use host::{Host, Hosted};
 
 /// An attempt that is to run in a child process, as who runs it there sees it.
 #[derive(Debug)]
-pub struct IsolatedAttempt(AttemptContext);
+pub struct IsolatedAttempt(AttemptContext, Option<ChildPlace>);
 
 impl IsolatedAttempt {
     /// Says that a child takes it now: its limits run from here on. Returns whether it may; it was withdrawn otherwise.
@@ -55,6 +55,12 @@ impl IsolatedAttempt {
     #[must_use]
     pub fn leaves_process(&self) -> bool {
         self.0.leaves_process()
+    }
+
+    /// Takes the place that it has waited for, if it has.
+    #[must_use]
+    pub fn take_place(&mut self) -> Option<ChildPlace> {
+        self.1.take()
     }
 
     /// Returns whether it should have a child that ran nothing before: it was given back by a death before, and the next
@@ -116,13 +122,14 @@ impl IsolatedAttempt {
 pub(crate) fn isolate(
     isolation: std::sync::Arc<dyn Isolation>,
     context: AttemptContext,
+    place: Option<ChildPlace>,
 ) -> LocalBoxFuture<'static, AttemptEnd> {
     Box::pin(async move {
         // Not before it is polled: what a program puts around its attempts is dropped as any other code.
         context.hold();
         let _apart = context.isolated();
         let _withdrawal = Withdrawal(context.clone());
-        match isolation.run(IsolatedAttempt(context)).await {
+        match isolation.run(IsolatedAttempt(context, place)).await {
             IsolatedEnd::Reported(report) => report.into(),
             IsolatedEnd::Died(death) => AttemptEnd::Died(death),
             IsolatedEnd::Unavailable(_) => AttemptEnd::Unavailable,

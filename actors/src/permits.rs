@@ -51,6 +51,8 @@ struct Shared {
     free: usize,
     max_prefetched: usize,
     prefetched: usize,
+    /// Deliveries that wait for something else than a permit; as many as may be prefetched.
+    standby: usize,
     queues: HashMap<QueueName, Queue>,
     seats: HashMap<u64, Account>,
     next_seat: u64,
@@ -67,6 +69,7 @@ struct Account {
     /// How many permits others took from it, ever: it has so many fewer than it counts itself.
     reclaimed: Arc<AtomicUsize>,
     prefetched: usize,
+    standby: usize,
     /// What it had was given to others.
     written_off: bool,
 }
@@ -93,6 +96,7 @@ impl Permits {
             free: total,
             max_prefetched,
             prefetched: 0,
+            standby: 0,
             queues,
             seats: HashMap::new(),
             next_seat: 0,
@@ -150,6 +154,7 @@ impl Permits {
             held: 0,
             reclaimed: Arc::clone(&reclaimed),
             prefetched: 0,
+            standby: 0,
             written_off: false,
         };
         shared.seats.insert(id, account);
@@ -162,6 +167,7 @@ impl Permits {
             held: 0,
             reclaimed,
             prefetched: 0,
+            standby: 0,
             waiting: false,
         }
     }
@@ -215,6 +221,7 @@ impl Permits {
             seats,
             free,
             prefetched,
+            standby,
             ..
         } = &mut *shared;
         let of_group = |account: &&mut Account| account.group == group && !account.written_off;
@@ -224,6 +231,7 @@ impl Permits {
             any = true;
             *free += account.held;
             *prefetched -= account.prefetched;
+            *standby -= account.standby;
             if let Some(queue) = queues.get_mut(&account.queue) {
                 queue.active -= account.held;
             }

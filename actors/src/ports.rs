@@ -17,7 +17,9 @@ pub use inspect::{
     Counters, Cursor, QueueStatus, ScanPage, ScanRequest, SharedValue, StoredTask, Wake,
     WorkerRecord, id_of,
 };
-pub use isolation::{ChildStatus, Death, IsolatedEnd, Isolation, KILL_GRACE, LAST_LINES, Stop};
+pub use isolation::{
+    ChildStatus, Death, IsolatedEnd, Isolation, KILL_GRACE, LAST_LINES, Place as ChildPlace, Stop,
+};
 pub use snapshots::{Minute, QueueSnapshot, SnapshotRange, Snapshots, Span, TaskSnapshot};
 pub use spool::{Sent, Spool, SpoolError};
 pub use store::{

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -18,25 +17,26 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
-use crate::breaker::{Admit, probing};
-use crate::consumer::{ConsumerSetup, Control, GatePass, Mode};
-use crate::context::{Abort, AttemptContext, Job};
+use crate::consumer::{ConsumerSetup, Control, Mode};
+use crate::context::{Abort, Job};
 use crate::flight::{Flight, Landed};
-use crate::lease::{MAX_BATCH, Outcome};
+use crate::lease::MAX_BATCH;
 use crate::line::{Answer, Line};
 use crate::permits::Seat;
-use crate::ports::BrokerError;
+use crate::ports::{BrokerError, ChildPlace};
 use crate::registry::Kind;
 use crate::revocation::Revocations;
-use crate::runner::AttemptEnd;
 
 use clock::BrokerClock;
 use leaving::Over;
+use standby::Standby;
 
 mod clock;
 mod landing;
+mod launching;
 mod leaving;
 mod replies;
+mod standby;
 
 /// How many attempts may end before the loop returns to its other duties and lets others have the thread: the actors it
 /// feeds, and the ping that shows that the thread is not blocked.
@@ -44,9 +44,6 @@ const TURN: usize = 64;
 
 /// How long a call may wait for attempts that end at once.
 const SKIM: Duration = Duration::from_micros(500);
-
-/// Numbers attempts within the process; 0 is nobody.
-static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 /// Why a pump ended.
 #[derive(Debug)]
@@ -61,6 +58,7 @@ pub(crate) enum PumpExit {
 enum Step {
     Answer(Answer),
     Landed(Landed),
+    Place(Option<ChildPlace>),
     Nudge,
 }
 
@@ -88,6 +86,7 @@ pub(crate) struct Pump {
     gate_shut: bool,
     waiting: VecDeque<Ready>,
     suspects: VecDeque<Ready>,
+    standby: Standby,
     flights: FuturesUnordered<Flight>,
     /// Undone, but their blocking work still runs: given back when that has ended.
     lingering: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
@@ -121,7 +120,9 @@ impl Pump {
         let seat = setup.permits.seat(&setup.queue, setup.gauge.group);
         let pending = Some(line.open(&setup.link));
         setup.gauge.add_table(Arc::clone(&line.table));
+        let standby = Standby::new(setup.worker.isolation.as_deref());
         Self {
+            standby,
             line,
             seat,
             pending,
@@ -225,6 +226,7 @@ impl Pump {
             seat,
             setup,
             gate_shut,
+            standby,
             ..
         } = self;
         let answer = async {
@@ -238,6 +240,7 @@ impl Pump {
             answer = answer => Step::Answer(answer),
             Some(landed) = flights.next(), if !flights.is_empty() => Step::Landed(landed),
             Some(landed) = lingering.next(), if !lingering.is_empty() => Step::Landed(landed),
+            place = standby.place_is_free() => Step::Place(place),
             () = control.changed() => Step::Nudge,
             () = seat.available() => Step::Nudge,
             () = setup.gate.changed(), if *gate_shut => Step::Nudge,
@@ -255,6 +258,7 @@ impl Pump {
                 self.land_more(None);
                 self.share_permits();
             }
+            Step::Place(place) => self.standby.take_in(place),
             Step::Nudge => {}
         }
         Ok(())
@@ -274,7 +278,10 @@ impl Pump {
         }
         match self.control.mode() {
             Mode::Running => {}
-            Mode::Draining => self.give_back_unstarted(),
+            Mode::Draining => {
+                self.give_back_unstarted();
+                self.give_back_childless();
+            }
             Mode::GivingBack => {
                 self.give_back_unstarted();
                 for flight in self.line.table.running() {
@@ -282,91 +289,6 @@ impl Pump {
                 }
             }
         }
-    }
-
-    /// Starts waiting jobs as far as there are permits.
-    fn launch(&mut self) {
-        while !self.waiting.is_empty() {
-            if self.idle_permits() == 0 && self.seat.acquire(self.waiting.len()) == 0 {
-                break;
-            }
-            if let Some(ready) = self.waiting.pop_front() {
-                self.start(ready, None);
-            }
-        }
-        self.gate_shut = false;
-        while !self.suspects.is_empty() {
-            let Some(gate) = self.setup.gate.try_enter() else {
-                self.gate_shut = true;
-                break;
-            };
-            if self.idle_permits() == 0 && self.seat.acquire(1) == 0 {
-                break;
-            }
-            if let Some(ready) = self.suspects.pop_front() {
-                self.start(ready, Some(gate));
-            }
-        }
-    }
-
-    fn start(&mut self, ready: Ready, gate: Option<GatePass>) {
-        let Ready { tag, job, kind } = ready;
-        let breakers = &self.setup.worker.breakers;
-        let (own, named) = match breakers.admit(&job.envelope.task, kind.policy.own_breaker()) {
-            Admit::Go => (None, Vec::new()),
-            Admit::Try(own, named) => (own, named),
-            Admit::Park(delay) => return self.park(tag, delay),
-        };
-        let limits = kind.policy.limits_for(&job.envelope.overrides);
-        let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
-        let worker = Arc::clone(&self.setup.worker);
-        let now = (worker, Instant::now());
-        let context = AttemptContext::new(key, *job, self.setup.queue.clone(), limits, now);
-        let body: LocalBoxFuture<'static, AttemptEnd> = match gate {
-            None => kind.start(context.clone(), false),
-            Some(gate) if kind.isolates_suspects(&self.setup.worker) => {
-                // Alone all the same, and without a mark: a worker that dies of something else is no evidence.
-                context.enter_gate(gate);
-                kind.start(context.clone(), true)
-            }
-            Some(gate) => {
-                context.enter_gate(gate);
-                self.marked(tag, context.clone(), Arc::clone(&kind))
-            }
-        };
-        context.slots().carry(named);
-        let body = match own {
-            Some(candidate) => probing(candidate, context.clone(), body),
-            None => body,
-        };
-        let (setup, table) = (Arc::clone(&self.setup), Arc::clone(&self.line.table));
-        self.flights
-            .push(Flight::new(tag, (context, kind), body, setup, table));
-    }
-
-    /// Gives a task back that needs a breaker which is open; that uses up no attempt.
-    fn park(&mut self, tag: u64, delay: Duration) {
-        if self.line.table.finish(tag) {
-            let outcome = Outcome::Release { frame: None, delay };
-            self.line.table.settle(tag, outcome);
-        }
-    }
-
-    /// Runs a suspect: alone of its kind in the process, and not before its start mark is written.
-    fn marked(
-        &self,
-        tag: u64,
-        context: AttemptContext,
-        kind: Arc<Kind>,
-    ) -> LocalBoxFuture<'static, AttemptEnd> {
-        let (link, place) = (self.setup.link.clone(), self.line.table.place(tag));
-        Box::pin(async move {
-            match link.insist(|| link.broker.mark_started(&place)).await {
-                Ok(true) => kind.start(context, true).await,
-                Ok(false) | Err(BrokerError::Gone) => AttemptEnd::Lost,
-                Err(_) => AttemptEnd::Unavailable,
-            }
-        })
     }
 
     fn idle_permits(&self) -> usize {
@@ -392,7 +314,8 @@ impl Pump {
         let want = u32::try_from(want).unwrap_or(MAX_BATCH).min(MAX_BATCH);
         if !self.line.table.has_finished() && (want == 0 || !self.hungry) {
             self.seat.release(self.idle_permits());
-            if !self.hungry && self.waiting.is_empty() && self.suspects.is_empty() {
+            let none_waits = self.waiting.is_empty() && self.suspects.is_empty();
+            if !self.hungry && none_waits && self.standby.is_empty() {
                 self.seat.stop_waiting();
             }
             return;

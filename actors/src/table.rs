@@ -9,17 +9,29 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use crate::context::AttemptContext;
-use crate::ids::{IncarnationId, QueueName};
+use crate::ids::{IncarnationId, QueueName, TaskId, TaskName};
 use crate::lease::{ExchangeCall, Outcome, Place, Settlement};
 
 /// One delivery in the table.
 #[derive(Clone, Debug)]
 enum Entry {
-    /// Held, not started.
-    Prefetched,
+    /// Held, not started; for what it waits, where it is not its turn.
+    Prefetched(Option<Waiter>),
     /// Its code runs.
     Running(AttemptContext),
+}
+
+/// A delivery that waits for a child process.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiter {
+    pub(crate) id: TaskId,
+    pub(crate) task: TaskName,
+    /// Which attempt it is to be.
+    pub(crate) attempt: u16,
+    pub(crate) since: Instant,
 }
 
 /// The deliveries of one incarnation.
@@ -69,7 +81,7 @@ impl AttemptTable {
         let from = held.taken_below;
         let fresh = tags.into_iter().filter(|tag| *tag >= from);
         held.entries
-            .extend(fresh.map(|tag| (tag, Entry::Prefetched)));
+            .extend(fresh.map(|tag| (tag, Entry::Prefetched(None))));
     }
 
     /// Starts a delivery, unless it was taken meanwhile or is somebody else's by now; returns whether it may start.
@@ -79,13 +91,30 @@ impl AttemptTable {
         }
         let mut held = self.lock();
         match held.entries.get_mut(&tag) {
-            Some(entry @ Entry::Prefetched) => {
+            Some(entry @ Entry::Prefetched(_)) => {
                 *entry = Entry::Running(context.clone());
                 held.running += 1;
                 true
             }
             _ => false,
         }
+    }
+
+    /// Notes that a delivery waits for a child process, until it starts.
+    pub(crate) fn wait(&self, tag: u64, waiter: Waiter) {
+        if let Some(Entry::Prefetched(waits)) = self.lock().entries.get_mut(&tag) {
+            *waits = Some(waiter);
+        }
+    }
+
+    /// Returns the deliveries that wait for a child process.
+    pub(crate) fn waiters(&self) -> Vec<Waiter> {
+        let held = self.lock();
+        let waiters = held.entries.values().filter_map(|entry| match entry {
+            Entry::Prefetched(waits) => waits.clone(),
+            Entry::Running(_) => None,
+        });
+        waiters.collect()
     }
 
     /// Notes that a delivery ended here; returns whether it is still ours to settle.
@@ -109,7 +138,7 @@ impl AttemptTable {
         let Held { entries, owed, .. } = &mut *held;
         let before = owed.len();
         entries.retain(|tag, entry| {
-            let prefetched = matches!(entry, Entry::Prefetched);
+            let prefetched = matches!(entry, Entry::Prefetched(_));
             if prefetched {
                 owed.insert(*tag, Outcome::release());
             }
@@ -217,7 +246,7 @@ impl AttemptTable {
         }
         let running = held.entries.iter().filter_map(|(tag, entry)| match entry {
             Entry::Running(context) => Some((*tag, context.clone())),
-            Entry::Prefetched => None,
+            Entry::Prefetched(_) => None,
         });
         running.collect()
     }

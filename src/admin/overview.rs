@@ -35,6 +35,12 @@ impl Whole {
         })
     }
 
+    /// Returns how many attempts wait for a child process.
+    pub(crate) fn waiting_for_a_child(&self) -> usize {
+        let all = self.workers.iter().map(Worker::waiting_for_a_child);
+        all.sum()
+    }
+
     /// Returns it for programs; `broker` is how the broker is named.
     pub(crate) fn document(&self, broker: &str, now: Timestamp) -> Value {
         let queues: Vec<Value> = self.queues.iter().map(queues::document).collect();
@@ -46,6 +52,7 @@ impl Whole {
             "queues": queues,
             "workers": workers,
             "running": self.workers.iter().map(Worker::running).sum::<usize>(),
+            "waiting_for_child": self.waiting_for_a_child(),
             "breakers": self.breakers.document(),
             "outages": self.workers.iter().flat_map(Worker::outages).collect::<Vec<_>>(),
             "audit": Audit::of(&self.queues).document(),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::fault::Fault;
 use crate::config::Config;
+use crate::look::Patience;
 
 /// The queue of the doctor's own task.
 pub(crate) const DOCTORS_QUEUE: &str = "celeriac.doctor";
@@ -126,7 +127,7 @@ impl std::fmt::Display for Audit {
 /// # Errors
 /// [`Fault::Missing`], with what was meant.
 pub(crate) async fn find(
-    broker: &dyn Broker,
+    (broker, patience): (&dyn Broker, Patience),
     config: &Config,
     name: &str,
 ) -> Result<QueueName, Fault> {
@@ -134,7 +135,7 @@ pub(crate) async fn find(
         Ok(queue) => return Ok(queue),
         Err(why) => why,
     };
-    let used = broker.queues().await?;
+    let used = patience.insist(|| broker.queues()).await?;
     let found = used.into_iter().find(|queue| queue.queue.as_str() == name);
     found.map(|queue| queue.queue).ok_or(Fault::Missing(known))
 }

@@ -68,6 +68,9 @@ pub(crate) fn document(id: TaskId, found: &Found, limits: &FrameLimits) -> Value
             "at": progress.at.to_string(),
         });
     }
+    if let Some(millis) = found.waits_ms {
+        document["waiting_for_child_ms"] = millis.into();
+    }
     let letters: Vec<Value> = found.letters.iter().map(letter).collect();
     document["dead_letters"] = letters.into();
     document

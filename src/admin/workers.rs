@@ -22,6 +22,13 @@ pub(crate) fn blocked(detail: &WorkerDetail) -> usize {
 }
 
 impl Worker {
+    /// Returns how many attempts wait for one of its child processes.
+    pub(crate) fn waiting_for_a_child(&self) -> usize {
+        let detail = self.detail.as_ref().filter(|_| self.record.alive);
+        let lanes = detail.into_iter().flat_map(|detail| &detail.lanes);
+        lanes.map(|lane| lane.waiting_total).sum()
+    }
+
     /// Returns what it cannot reach, as lines for people; what one that is silent could not is over.
     pub(crate) fn outages(&self) -> Vec<String> {
         let Some(detail) = self.detail.as_ref().filter(|_| self.record.alive) else {
@@ -98,6 +105,7 @@ impl Worker {
             "queues": record.queues,
             "concurrency": record.concurrency,
             "running": self.running(),
+            "waiting_for_child": self.waiting_for_a_child(),
             "started_at": record.started_at.to_string(),
             "silent_since": self.silent_since().map(|at| at.to_string()),
             "seen_at": record.seen_at.to_string(),

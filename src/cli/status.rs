@@ -248,7 +248,14 @@ impl Status {
             })
             .collect();
         let head = ["CHILD", "TASK", "ID", "FOR", "DONE", "MEMORY", "WORKER"];
-        (!rows.is_empty()).then(|| output::table(&head, &rows))
+        let mut text = (!rows.is_empty()).then(|| output::table(&head, &rows));
+        let waiting = self.whole.waiting_for_a_child();
+        if waiting > 0 {
+            let waiting = output::counted(waiting as u64, "attempt");
+            let line = format!("waiting for a child: {waiting}");
+            text = Some(text.map_or_else(|| line.clone(), |text| format!("{text}\n{line}")));
+        }
+        text
     }
 
     /// What there is to say of an attempt that runs.

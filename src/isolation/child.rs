@@ -25,7 +25,8 @@ use tokio::sync::oneshot;
 use self::broker::Forwarding;
 use self::link::{Link, Said};
 use super::hatch::STILLBORN;
-use super::wire::{Hello, Inbox, Tag, value_of};
+use super::mail::Inbox;
+use super::wire::{Hello, Tag, value_of};
 use crate::app::App;
 use crate::clock::SystemClock;
 
@@ -194,6 +195,9 @@ async fn serve(mut link: Link, hello: &Hello, seat: LaneSeat, app_of: AppOf) {
         };
         if let Some((app_of, seat)) = unmade.take() {
             host = app_of.make(&link, hello, seat).await;
+            if link.mouth().begun().is_err() {
+                return;
+            }
         }
         let report = match &mut host {
             Ok(host) => attend(&mut link, host, &order).await,
@@ -220,10 +224,7 @@ async fn attend(link: &mut Link, host: &mut Host, order: &[u8]) -> Option<Report
     loop {
         tokio::select! {
             biased;
-            report = &mut run => {
-                mouth.close();
-                return Some(report);
-            }
+            report = &mut run => return Some(report),
             said = link.listen() => match said {
                 Said::Cancel => hosted.cancel(),
                 Said::Reply(body) => mouth.hear(&body),

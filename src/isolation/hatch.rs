@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::{fmt, io};
@@ -20,10 +20,10 @@ pub(super) struct Hatched {
     pub(super) output: Output,
 }
 
-/// Spawns a child of the running program. Its kernel ends it with the thread that calls this.
-pub(super) fn hatch() -> io::Result<Hatched> {
+/// Spawns a child that runs `program` and is told `hello`. Its kernel ends it with the thread that calls this.
+pub(super) fn hatch(program: &Path, hello: &[u8]) -> io::Result<Hatched> {
     let (socket, theirs) = UnixStream::pair()?;
-    let mut command = Command::new(own_program()?);
+    let mut command = Command::new(program);
     command
         .arg0("celeriac-child")
         .env(CHILD_OF, std::process::id().to_string())
@@ -33,6 +33,24 @@ pub(super) fn hatch() -> io::Result<Hatched> {
         // What a terminal sends to the worker is not for its children.
         .process_group(0);
     let mut process = command.spawn()?;
+    match equip(&mut process, &socket, hello) {
+        Ok(output) => Ok(Hatched {
+            process,
+            socket,
+            output,
+        }),
+        Err(error) => {
+            // It has nothing yet that could keep it from ending at once.
+            let _gone = process.kill();
+            let _reaped = process.wait();
+            Err(error)
+        }
+    }
+}
+
+fn equip(process: &mut Child, mut socket: &UnixStream, hello: &[u8]) -> io::Result<Output> {
+    use io::Write as _;
+
     let pipes = match (process.stdout.take(), process.stderr.take()) {
         (Some(out), Some(err)) => [OwnedFd::from(out), OwnedFd::from(err)],
         _ => return Err(io::Error::other("the child has no output")),
@@ -41,11 +59,9 @@ pub(super) fn hatch() -> io::Result<Hatched> {
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
     socket.set_nonblocking(true)?;
-    Ok(Hatched {
-        process,
-        socket,
-        output: Output::new(pipes),
-    })
+    // Its socket is empty and holds far more.
+    socket.write_all(hello)?;
+    Ok(Output::new(pipes))
 }
 
 /// Returns the running program, which on Linux is there even when its file was replaced or removed.
@@ -90,7 +106,8 @@ pub(super) fn wait_for(mut process: Child, reaped: &Mutex<bool>) -> Ending {
     }
 }
 
-/// The exit code of a child that could not begin its life.
+/// The exit code of a child that could not begin its life. A task's code may end with it too, but not before its child has
+/// said that it begins.
 pub(super) const STILLBORN: u8 = 195;
 
 impl Ending {

@@ -1,86 +1,79 @@
-//! The keeper: the thread that spawns children, reads what they write and waits for their ends.
+//! The keeper: the thread that spawns children and reads what they write.
 //!
 //! It lives as long as its nursery: the kernel ends children with the thread that spawned them.
 
 use std::io;
-use std::rc::Rc;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use slog::{Logger, warn};
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::hatch::{Ending, hatch, wait_for};
-use super::nursery::{Child, Nestling, Shared};
+use super::hatch::hatch;
+use super::nestling::Nestling;
+use super::nursery::{Child, Shared};
 
-/// How often the memory of children at work is looked at.
+/// How often children are looked at: how much memory those at work have, and whether the others are there.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What the keeper is asked for.
-pub(super) enum Errand {
-    /// A child.
-    Hatch(oneshot::Sender<io::Result<Child>>),
-    /// A child for later.
-    Ahead(Weak<Shared>),
-    /// The end of a child that was killed or has died: to be waited for.
-    Reap(Arc<Nestling>, Weak<Shared>, oneshot::Sender<Ending>),
+/// What the keeper needs for a child.
+pub(super) struct Making {
+    /// Which program a child runs.
+    pub(super) program: PathBuf,
+    /// What a child is told first.
+    pub(super) hello: Vec<u8>,
+    pub(super) log: Logger,
 }
 
-/// Starts the keeper. It ends when nobody can ask it for anything any more.
-pub(super) fn start(hello: Vec<u8>, log: Logger) -> io::Result<mpsc::Sender<Errand>> {
-    let (errands, asked) = mpsc::channel(256);
+/// What the keeper is reached by.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// Asks for a child.
+    pub(super) asks: mpsc::Sender<Weak<Shared>>,
+    /// Where its threads are that wait for the ends of children.
+    pub(super) runtime: Handle,
+}
+
+/// Starts the keeper of at most `children` children. It ends when nobody can ask it for anything any more.
+pub(super) fn start(making: Making, children: usize) -> io::Result<Keeper> {
+    // One for each child that may be asked for.
+    let (asks, asked) = mpsc::channel(children);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let handle = runtime.handle().clone();
     std::thread::Builder::new()
         .name("celeriac-nursery".to_owned())
-        .spawn(move || LocalSet::new().block_on(&runtime, keep(asked, hello.into(), log)))?;
-    Ok(errands)
+        .spawn(move || LocalSet::new().block_on(&runtime, keep(asked, making)))?;
+    Ok(Keeper {
+        asks,
+        runtime: handle,
+    })
 }
 
-async fn keep(mut asked: mpsc::Receiver<Errand>, hello: Rc<[u8]>, log: Logger) {
-    while let Some(errand) = asked.recv().await {
-        match errand {
-            Errand::Hatch(reply) => {
-                let child = bring_up(&hello);
-                if let Err(error) = &child {
-                    warn!(log, "no child process could be started"; "error" => %error);
-                }
-                // Whoever wanted it may be gone: then it is dropped, and ends.
-                drop(reply.send(child));
-            }
-            Errand::Ahead(nursery) => {
-                if let (Ok(child), Some(nursery)) = (bring_up(&hello), nursery.upgrade()) {
-                    nursery.take_in(child);
-                }
-            }
-            Errand::Reap(nestling, nursery, reply) => {
-                tokio::task::spawn_local(async move {
-                    let ending = reap(&nestling).await;
-                    if let Some(nursery) = nursery.upgrade() {
-                        nursery.forget(&nestling);
-                    }
-                    drop(reply.send(ending));
-                });
-            }
+async fn keep(mut asked: mpsc::Receiver<Weak<Shared>>, making: Making) {
+    while let Some(nursery) = asked.recv().await {
+        let Some(nursery) = nursery.upgrade() else {
+            continue;
+        };
+        let child = hatch(&making.program, &making.hello);
+        if let Err(error) = &child {
+            warn!(making.log, "no child process could be started"; "error" => %error);
         }
+        nursery.hatched(child.map(|hatched| {
+            let nestling = Arc::new(Nestling::new(hatched.process, hatched.output));
+            for index in 0..2 {
+                tokio::task::spawn_local(listen(Arc::clone(&nestling), index));
+            }
+            let shared = Arc::downgrade(&nursery);
+            tokio::task::spawn_local(watch(Arc::clone(&nestling), shared));
+            Child::new(nestling, hatched.socket)
+        }));
     }
-}
-
-fn bring_up(hello: &[u8]) -> io::Result<Child> {
-    use std::io::Write as _;
-
-    let mut hatched = hatch()?;
-    // Its socket is empty and holds far more.
-    hatched.socket.write_all(hello)?;
-    let nestling = Arc::new(Nestling::new(hatched.process, hatched.output));
-    for index in 0..2 {
-        tokio::task::spawn_local(listen(Arc::clone(&nestling), index));
-    }
-    tokio::task::spawn_local(watch_memory(Arc::clone(&nestling)));
-    Ok(Child::new(nestling, hatched.socket))
 }
 
 /// Reads what a child writes, for as long as it can write.
@@ -102,28 +95,14 @@ async fn listen(nestling: Arc<Nestling>, index: usize) {
     }
 }
 
-/// Notes how much memory a child at work has.
-async fn watch_memory(nestling: Arc<Nestling>) {
+/// Notes how much memory a child at work has, and has one waited for that died while it had nothing to do.
+async fn watch(nestling: Arc<Nestling>, nursery: Weak<Shared>) {
     while !nestling.is_reaped() {
         tokio::time::sleep(LOOK).await;
         if nestling.is_busy() {
             nestling.look_at_memory();
+        } else if let Some(nursery) = nursery.upgrade() {
+            nursery.look_after(&nestling);
         }
     }
-}
-
-async fn reap(nestling: &Nestling) -> Ending {
-    let Some(process) = nestling.take_process() else {
-        return Ending {
-            status: None,
-            peak_memory: None,
-        };
-    };
-    let reaped = Arc::clone(&nestling.reaped);
-    let waited = tokio::task::spawn_blocking(move || wait_for(process, &reaped)).await;
-    let unknown = |_| Ending {
-        status: None,
-        peak_memory: None,
-    };
-    nestling.correct(waited.unwrap_or_else(unknown))
 }

@@ -1,7 +1,5 @@
 //! One attempt in a child, from the worker's side.
 
-use std::io;
-use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,14 +12,17 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::Signal;
 use slog::Level;
-use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 
-use super::nursery::{Loan, Nestling, Nursery};
-use super::wire::{Answer, Inbox, Line, Question, Tag, frame, frame_of, value_of};
+use super::connection::Connection;
+use super::loan::Loan;
+use super::nestling::Nestling;
+use super::nursery::Nursery;
+use super::wire::{Answer, Line, Question, Tag, frame, frame_of, value_of};
 use crate::exits;
 
-/// How much is read at once.
-const CHUNK: usize = 16 << 10;
+/// After how many frames a child that always has one ready lets others have the thread.
+const TURN: u32 = 32;
 
 /// What a child with its attempt did.
 enum Told {
@@ -35,19 +36,23 @@ enum Told {
 struct Visit<'a> {
     attempt: &'a IsolatedAttempt,
     nestling: &'a Nestling,
-    socket: &'a UnixStream,
-    inbox: Inbox,
+    connection: &'a mut Connection,
     /// What the broker was asked and has not said yet.
     calls: FuturesUnordered<BoxFuture<'static, Vec<u8>>>,
 }
 
 #[async_trait]
 impl Isolation for Nursery {
-    async fn run(&self, attempt: IsolatedAttempt) -> IsolatedEnd {
+    fn places(&self) -> Option<Arc<Semaphore>> {
+        Some(Arc::clone(&self.shared.places))
+    }
+
+    async fn run(&self, mut attempt: IsolatedAttempt) -> IsolatedEnd {
+        let place = attempt.take_place();
         let lent = tokio::select! {
             biased;
             _why = attempt.stopped() => return IsolatedEnd::Withdrawn,
-            lent = self.shared.lend(attempt.wants_new_child()) => lent,
+            lent = self.shared.lend(attempt.wants_new_child(), place) => lent,
         };
         match lent {
             Ok(loan) => self.run_in(&attempt, loan).await,
@@ -73,12 +78,12 @@ impl Nursery {
             return IsolatedEnd::Unavailable("the child is gone".to_owned());
         };
         let nestling = loan.nestling();
-        let socket = match UnixStream::from_std(child) {
-            Ok(socket) => socket,
+        let mut connection = match Connection::new(child) {
+            Ok(connection) => connection,
             Err(error) => return IsolatedEnd::Unavailable(error.to_string()),
         };
         if !attempt.begin() {
-            loan.return_unused(socket.into_std());
+            loan.return_unused(connection.into_idle());
             return IsolatedEnd::Withdrawn;
         }
         attempt.runs_in(Arc::clone(&nestling) as _);
@@ -87,8 +92,7 @@ impl Nursery {
         let visit = Visit {
             attempt,
             nestling: &nestling,
-            socket: &socket,
-            inbox: Inbox::default(),
+            connection: &mut connection,
             calls: FuturesUnordered::new(),
         };
         let told = visit.last().await;
@@ -98,13 +102,13 @@ impl Nursery {
             Told::Report(report) => {
                 nestling.output.finish();
                 if !killed {
-                    loan.give_back(socket.into_std());
+                    loan.give_back(connection.into_idle());
                 }
                 IsolatedEnd::Reported(report)
             }
             Told::Gone => {
                 let ending = loan.end().await;
-                if ending.never_began() && nestling.is_new() {
+                if ending.never_began() && !nestling.has_begun() {
                     let lines = nestling.output.finish().join("; ");
                     return IsolatedEnd::Unavailable(lines);
                 }
@@ -133,14 +137,9 @@ impl Nursery {
 impl Visit<'_> {
     /// Lasts until the child has told how the attempt ended, or is to be killed or dead.
     async fn last(mut self) -> Told {
-        let order = frame(Tag::Order, &self.attempt.order());
         let (attempt, nestling) = (self.attempt, self.nestling);
-        let talk = async move {
-            if send(self.socket, &order).await.is_err() {
-                return Told::Gone;
-            }
-            self.talk().await
-        };
+        self.connection.send(frame(Tag::Order, &attempt.order()));
+        let talk = async move { self.talk().await };
         let mut talk = std::pin::pin!(talk);
         let stop = tokio::select! {
             biased;
@@ -158,7 +157,7 @@ impl Visit<'_> {
     }
 }
 
-/// Says whether there is something to wait for.
+/// What there is to do next.
 enum Heard {
     Frame(Tag, Vec<u8>),
     Answered(Vec<u8>),
@@ -169,42 +168,42 @@ enum Heard {
 impl Visit<'_> {
     async fn talk(&mut self) -> Told {
         let mut asked_to_stop = false;
+        let mut frames: u32 = 0;
         loop {
             let Self {
-                inbox,
-                socket,
+                connection,
                 calls,
                 attempt,
                 ..
             } = self;
             let heard = tokio::select! {
                 biased;
-                heard = receive(socket, inbox) => heard,
                 Some(answer) = calls.next(), if !calls.is_empty() => Heard::Answered(answer),
                 () = attempt.cancelled(), if !asked_to_stop => Heard::Cancelled,
+                frame = connection.next() => {
+                    frame.map_or(Heard::Gone, |(tag, body)| Heard::Frame(tag, body))
+                }
             };
-            let reply = match heard {
+            match heard {
                 Heard::Frame(Tag::Report, body) => {
                     return Report::decode(&body).map_or(Told::Gone, Told::Report);
                 }
-                Heard::Frame(Tag::Log, body) => {
-                    self.log(&body);
-                    continue;
-                }
+                Heard::Frame(Tag::Begun, _) => self.nestling.set_begun(),
+                Heard::Frame(Tag::Log, body) => self.log(&body),
                 Heard::Frame(Tag::Call, body) => {
                     let producer = self.attempt.producer().clone();
                     self.calls.push(Box::pin(answer(producer, body)));
-                    continue;
                 }
-                Heard::Answered(reply) => reply,
+                Heard::Answered(reply) => self.connection.send(reply),
                 Heard::Cancelled => {
                     asked_to_stop = true;
-                    frame(Tag::Cancel, &[])
+                    self.connection.send(frame(Tag::Cancel, &[]));
                 }
                 Heard::Frame(..) | Heard::Gone => return Told::Gone,
-            };
-            if send(self.socket, &reply).await.is_err() {
-                return Told::Gone;
+            }
+            frames = frames.wrapping_add(1);
+            if frames.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -228,41 +227,6 @@ impl Visit<'_> {
             }
         }
     }
-}
-
-/// Waits for the next frame. Cancel-safe: what was read stays in the inbox.
-async fn receive(socket: &UnixStream, inbox: &mut Inbox) -> Heard {
-    let mut buffer = [0; CHUNK];
-    loop {
-        match inbox.next() {
-            Ok(Some((tag, body))) => return Heard::Frame(tag, body),
-            Ok(None) => {}
-            Err(_) => return Heard::Gone,
-        }
-        match socket.try_read(&mut buffer) {
-            Ok(0) => return Heard::Gone,
-            Ok(count) => inbox.push(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if socket.readable().await.is_err() {
-                    return Heard::Gone;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Heard::Gone,
-        }
-    }
-}
-
-async fn send(socket: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match socket.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Asks the broker what a child wants to know, and adds its tasks; returns what the child is told.
@@ -299,11 +263,4 @@ async fn answer(producer: Producer, body: Vec<u8>) -> Vec<u8> {
     };
     let said = said.unwrap_or_else(|error| Answer::Failed(error.into()));
     frame_of(Tag::Reply, &(number, said))
-}
-
-impl Loan {
-    /// Takes the socket to talk to the child; the child stays on loan.
-    fn take_socket(&mut self) -> Option<StdStream> {
-        self.socket.take()
-    }
 }

@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use super::adding::{Adding, Refusal};
 
 /// Length and tag.
-const HEAD: usize = 5;
+pub(super) const HEAD: usize = 5;
 
 /// The longest body.
-const MAX_BODY: usize = 1 << 30;
+pub(super) const MAX_BODY: usize = 1 << 30;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +41,12 @@ pub(super) enum Tag {
     Log = 6,
     /// To the worker: a question for the broker.
     Call = 7,
+    /// To the worker, once: the program's tasks are made. What ends the child from here on is the attempt's own doing.
+    Begun = 8,
 }
 
 impl Tag {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Hello,
         Self::Order,
         Self::Cancel,
@@ -52,7 +54,13 @@ impl Tag {
         Self::Report,
         Self::Log,
         Self::Call,
+        Self::Begun,
     ];
+
+    /// Returns the tag of that number.
+    pub(super) fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|tag| *tag as u8 == number)
+    }
 }
 
 /// Puts length and tag before a body.
@@ -82,48 +90,6 @@ pub(super) type Frame = (Tag, Vec<u8>);
 /// The connection carries something that is no frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Damaged;
-
-/// Puts frames together from what was read.
-#[derive(Debug, Default)]
-pub(super) struct Inbox {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Inbox {
-    /// Takes in what was read.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        if self.at == self.bytes.len() {
-            self.bytes.clear();
-            self.at = 0;
-        }
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// Takes the next whole frame out.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>, Damaged> {
-        let rest = &self.bytes[self.at..];
-        let Some(&[a, b, c, d, tag]) = rest.first_chunk::<HEAD>() else {
-            return Ok(None);
-        };
-        let len = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        let tag = Tag::ALL.into_iter().find(|known| *known as u8 == tag);
-        let Some(tag) = tag.filter(|_| len <= MAX_BODY) else {
-            return Err(Damaged);
-        };
-        let Some(body) = rest.get(HEAD..HEAD + len) else {
-            return Ok(None);
-        };
-        let body = body.to_vec();
-        self.at += HEAD + len;
-        if self.at == self.bytes.len() {
-            // A large frame is not kept room for.
-            self.bytes = Vec::new();
-            self.at = 0;
-        }
-        Ok(Some((tag, body)))
-    }
-}
 
 /// Who a child is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -323,32 +289,6 @@ impl From<Batch> for EnqueueCall {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn frames_are_put_together_from_pieces() {
-        let mut bytes = frame(Tag::Order, b"attempt");
-        bytes.extend(frame(Tag::Cancel, b""));
-        let mut inbox = Inbox::default();
-        let mut found = Vec::new();
-        for byte in bytes {
-            inbox.push(&[byte]);
-            found.extend(inbox.next().unwrap());
-        }
-        assert_eq!(
-            found,
-            [(Tag::Order, b"attempt".to_vec()), (Tag::Cancel, Vec::new())]
-        );
-        assert_eq!(inbox.next(), Ok(None));
-    }
-
-    #[test]
-    fn what_is_no_frame_is_damage() {
-        for bytes in [[0, 0, 0, 1, 99], [255, 255, 255, 255, 2]] {
-            let mut inbox = Inbox::default();
-            inbox.push(&bytes);
-            assert_eq!(inbox.next(), Err(Damaged));
-        }
-    }
 
     #[test]
     fn a_call_of_a_producer_arrives_as_it_was() {

@@ -39,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) fate: Option<&'static str>,
     /// What the attempt that runs said of its progress last.
     pub(crate) progress: Option<Progress>,
+    /// For how many milliseconds its attempt has waited for a child process, where it does.
+    pub(crate) waits_ms: Option<u64>,
     pub(crate) looked: u64,
     pub(crate) total: u64,
     pub(crate) is_complete: bool,
@@ -95,6 +97,7 @@ impl Hunt<'_> {
         if found.stored.is_some() {
             let workers = self.patience.insist(|| workers::read(self.broker)).await?;
             found.progress = workers::progress_of(&workers, self.id);
+            found.waits_ms = workers::wait_of(&workers, self.id);
             found.fate = self.fate(&found).await?;
         }
         found.looked = search.looked;

@@ -53,6 +53,16 @@ impl Worker {
     }
 }
 
+/// Returns for how many milliseconds a task has waited for a child process, where it does.
+pub(crate) fn wait_of(workers: &[Worker], task: TaskId) -> Option<u64> {
+    let alive = workers.iter().filter(|worker| worker.record.alive);
+    let lanes = alive
+        .flat_map(|worker| &worker.detail)
+        .flat_map(|it| &it.lanes);
+    let mut all = lanes.flat_map(|lane| &lane.waiting);
+    all.find(|it| it.id == task).map(|it| it.elapsed_ms)
+}
+
 /// Returns the last word about how far a task has come, where an attempt of it runs.
 pub(crate) fn progress_of(workers: &[Worker], task: TaskId) -> Option<Progress> {
     let alive = workers.iter().filter(|worker| worker.record.alive);

@@ -281,6 +281,8 @@ mod tests {
             prefetched: 0,
             running: vec![running(1_500), running(9_000)],
             running_total: 2,
+            waiting: Vec::new(),
+            waiting_total: 0,
             progress: Vec::new(),
             blocked_by: Some(running(9_000)),
         };

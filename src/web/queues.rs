@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::asked::{Answer, Asked, json, serve};
 use super::routes::{Endpoint, changes, shows};
 use crate::admin::queues::{self, Audit};
+use crate::look::Patience;
 
 pub(super) const ROUTES: &[Endpoint] = &[
     shows(
@@ -36,7 +37,7 @@ async fn list(asked: Asked) -> Answer {
 async fn pause(asked: Asked, paused: bool) -> Answer {
     let broker = &asked.work()?.broker;
     let config = &asked.shared.ground.config;
-    let queue = queues::find(&**broker, config, asked.segment("queue")).await?;
+    let queue = queues::find((&**broker, Patience::NONE), config, asked.segment("queue")).await?;
     asked.recordable().await?;
     broker.pause(&queue, paused).await?;
     let action = if paused {

@@ -16,6 +16,7 @@ use super::routes::{Endpoint, shows};
 use super::state::Work;
 use crate::admin::queues;
 use crate::admin::tasks::Row;
+use crate::look::Patience;
 
 pub(super) const ROUTES: &[Endpoint] = &[shows(
     "/api/v1/scheduled",
@@ -51,7 +52,9 @@ async fn list(asked: Asked) -> Answer {
         Some(text) => cursor::read(text)?,
         None => {
             let names: Vec<QueueName> = match asked.params.text("queue") {
-                Some(name) => vec![queues::find(&*work.broker, &ground.config, name).await?],
+                Some(name) => {
+                    vec![queues::find((&*work.broker, Patience::NONE), &ground.config, name).await?]
+                }
                 None => work
                     .broker
                     .queues()

@@ -88,7 +88,9 @@ async fn list(asked: Asked) -> Answer {
         .parse()
         .map_err(|_| Problem::invalid("`state` is none"))?;
     let mut names: Vec<QueueName> = match asked.params.text("queue") {
-        Some(name) => vec![queues::find(&*work.broker, &ground.config, name).await?],
+        Some(name) => {
+            vec![queues::find((&*work.broker, Patience::NONE), &ground.config, name).await?]
+        }
         None => work
             .broker
             .queues()
@@ -225,7 +227,12 @@ async fn show(asked: Asked) -> Answer {
 pub(super) async fn checked(asked: &Asked, name: Option<&str>) -> Result<Option<String>, Problem> {
     let Some(name) = name else { return Ok(None) };
     let broker = &asked.work()?.broker;
-    let queue = queues::find(&**broker, &asked.shared.ground.config, name).await?;
+    let queue = queues::find(
+        (&**broker, Patience::NONE),
+        &asked.shared.ground.config,
+        name,
+    )
+    .await?;
     Ok(Some(queue.to_string()))
 }
 

@@ -24,6 +24,14 @@ fn failure(record: &FinalRecord) -> Failure {
 
 /// Returns the processes that this one has started and that live, zombies left out.
 fn children_of(pid: u32) -> Vec<u32> {
+    let all = processes_of(pid).into_iter();
+    all.filter(|(_, state)| state != "Z")
+        .map(|(child, _)| child)
+        .collect()
+}
+
+/// Returns the processes that this one has started and not waited for, with their state as the kernel names it.
+fn processes_of(pid: u32) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(child) = entry.file_name().to_string_lossy().parse::<u32>() else {
@@ -33,8 +41,8 @@ fn children_of(pid: u32) -> Vec<u32> {
         let behind_name = stat.rsplit(')').next().unwrap_or_default();
         let mut fields = behind_name.split_whitespace();
         let (state, parent) = (fields.next(), fields.next());
-        if parent.is_some_and(|parent| parent == pid.to_string()) && state != Some("Z") {
-            found.push(child);
+        if parent.is_some_and(|parent| parent == pid.to_string()) {
+            found.push((child, state.unwrap_or_default().to_owned()));
         }
     }
     found
@@ -118,11 +126,12 @@ async fn each_end_is_reported_with_its_cause() {
 /// Goal: what an isolated attempt returns, writes, logs and enqueues is as if it ran in the worker; a child is reused.
 #[tokio::test]
 async fn an_isolated_attempt_has_everything() {
-    let ground = Ground::with(&isolated(&["echo", "print", "flaky", "panic", "block"], ""));
+    let config = isolated(&["echo", "print", "flaky", "panic", "block"], "");
+    let ground = Ground::with(&format!("[results]\nmax_size = \"8MiB\"\n{config}"));
     let daemon = ground.daemon(&[]).await;
     let values = [
         json!({ "value": [1, "two"] }),
-        json!({ "value": "x".repeat(300_000) }),
+        json!({ "value": "x".repeat(6_000_000) }),
     ];
     let echo = ground.enqueue("demo.echo", values.clone()).await;
     for (end, value) in ground.ends(&echo).await.iter().zip(&values) {
@@ -199,6 +208,38 @@ async fn a_child_that_has_had_enough_is_replaced() {
     assert_eq!(ground.audit().await.succeeded, 10);
 }
 
+/// Goal: a burst of deaths neither starts more children than there may be nor leaves one unwaited for.
+/// Method: tasks that end their process in a row, one of them with the code of a child that cannot begin; the daemon's
+/// processes are counted all along.
+#[tokio::test]
+async fn a_burst_of_deaths_is_bounded_and_cleared_away() {
+    let config = isolated(&["abort", "exit"], "");
+    let ground = Ground::with(&format!("[isolation]\nchildren = 2\n{config}"));
+    let daemon = ground.daemon(&[]).await;
+    let mut handles = ground
+        .enqueue("demo.abort", [(); 6].map(|()| json!({})))
+        .await;
+    handles.extend(ground.enqueue("demo.exit", [json!({ "code": 195 })]).await);
+    let ends = ground.ends(&handles);
+    let mut ends = std::pin::pin!(ends);
+    let ends = loop {
+        let look = Duration::from_millis(2);
+        if let Ok(ends) = tokio::time::timeout(look, &mut ends).await {
+            break ends;
+        }
+        let all = processes_of(daemon.pid());
+        assert!(all.len() <= 2, "{all:?}");
+    };
+    assert!(ends.iter().all(|end| end.state == TaskState::Dead));
+    let last = failure(ends.last().unwrap());
+    assert!(last.message.contains("exit status 195"), "{last:?}");
+    eventually("none is left unwaited for", async || {
+        let all = processes_of(daemon.pid());
+        all.iter().all(|(_, state)| state != "Z").then_some(())
+    })
+    .await;
+}
+
 async fn busy(ground: &Ground, daemon: &Daemon, count: usize) -> Vec<u32> {
     let at_work = |detail: &WorkerDetail| {
         let at_work = detail.children.iter().filter(|child| child.task.is_some());
@@ -208,6 +249,54 @@ async fn busy(ground: &Ground, daemon: &Daemon, count: usize) -> Vec<u32> {
     let children = children_of(daemon.pid());
     assert!(children.len() >= count);
     children
+}
+
+/// Goal: attempts that wait for a child leave permits to others of their queue, and are shown as what they are.
+/// Method: more of them than permits beside one that never ends; then what the commands say.
+#[tokio::test]
+async fn waiting_for_a_child_is_shown_and_holds_nobody_up() {
+    let config = isolated(&["spin"], "");
+    let ground = Ground::with(&format!(
+        "concurrency = 4\n[isolation]\nchildren = 1\n{config}"
+    ));
+    let daemon = ground.daemon(&[]).await;
+    let spins = [(); 6].map(|()| json!({ "ms": 3_600_000 }));
+    let spins = ground.enqueue("demo.spin", spins).await;
+    let waiting = |detail: &WorkerDetail| {
+        let waiting = detail.lanes.iter().map(|lane| lane.waiting_total);
+        waiting.sum::<usize>() == 5
+    };
+    ground.detail_where(&daemon, waiting).await;
+    let sleeps = (0..50).map(|_| json!({ "ms": 1 }));
+    let sleeps = ground.enqueue("demo.sleep", sleeps).await;
+    ground.all_succeed(&sleeps).await;
+    ground.detail_where(&daemon, waiting).await;
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_celeriac"));
+        command
+            .arg("--config")
+            .arg(ground.path().join("celeriac.toml"))
+            .arg("--data-dir")
+            .arg(ground.data());
+        let output = command.args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status = command(&["status"]);
+    assert!(
+        status.contains("waiting for a child: 5 attempts"),
+        "{status}"
+    );
+    assert!(command(&["tree"]).contains(" waiting for a child"));
+    let document: Value = serde_json::from_str(&command(&["--json", "status"])).unwrap();
+    assert_eq!(
+        (&document["running"], &document["waiting_for_child"]),
+        (&json!(1), &json!(5))
+    );
+    let shown = spins.iter().filter(|spin| {
+        let shown = command(&["task", "show", &spin.id.to_string()]);
+        shown.contains("for a child, ")
+    });
+    assert_eq!(shown.count(), 5);
 }
 
 /// Goal: a stop gives isolated attempts back within the grace period and leaves no child behind; neither does SIGKILL.

@@ -32,6 +32,16 @@ impl AttemptClock {
         self.begun.store(WAITING, Ordering::Release);
     }
 
+    /// Returns whether it is stopped until somebody claims the attempt.
+    pub(super) fn is_held(&self) -> bool {
+        self.begun.load(Ordering::Acquire) == WAITING
+    }
+
+    /// Returns how long ago the attempt was started, whether or not its time runs.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Starts a clock that was held; returns whether the attempt may begin.
     pub(super) fn claim(&self) -> bool {
         let waited = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(WITHDRAWN);

@@ -84,6 +84,8 @@ fn lane(tasks: &[TaskId]) -> LaneActivity {
         prefetched: 0,
         running: tasks.iter().copied().map(running).collect(),
         running_total: tasks.len(),
+        waiting: Vec::new(),
+        waiting_total: 0,
         progress: Vec::new(),
         blocked_by: None,
     }

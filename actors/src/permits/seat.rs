@@ -21,6 +21,7 @@ pub(crate) struct Seat {
     /// How many of them others took while its thread was blocked.
     pub(super) reclaimed: Arc<AtomicUsize>,
     pub(super) prefetched: usize,
+    pub(super) standby: usize,
     pub(super) waiting: bool,
 }
 
@@ -117,6 +118,37 @@ impl Seat {
         }
     }
 
+    /// Takes a place for a delivery that waits for something else than a permit; returns whether there was one.
+    pub(crate) fn stand_by(&mut self) -> bool {
+        let mut shared = self.permits.lock();
+        if shared.is_written_off(self.id) || shared.standby >= shared.max_prefetched {
+            return false;
+        }
+        shared.standby += 1;
+        if let Some(account) = shared.seats.get_mut(&self.id) {
+            account.standby += 1;
+        }
+        self.standby += 1;
+        true
+    }
+
+    /// Gives such places back until `left` are left.
+    pub(crate) fn stand_down(&mut self, left: usize) {
+        let count = self.standby.saturating_sub(left);
+        if count == 0 {
+            return;
+        }
+        self.standby -= count;
+        let mut shared = self.permits.lock();
+        if shared.is_written_off(self.id) {
+            return;
+        }
+        shared.standby -= count;
+        if let Some(account) = shared.seats.get_mut(&self.id) {
+            account.standby -= count;
+        }
+    }
+
     /// Returns how many permits it holds.
     pub(crate) fn held(&self) -> usize {
         let reclaimed = self.reclaimed.load(Ordering::Relaxed);
@@ -156,6 +188,7 @@ impl Drop for Seat {
         self.stop_waiting();
         self.release(self.held);
         self.unreserve(self.prefetched);
+        self.stand_down(0);
         self.permits.lock().seats.remove(&self.id);
     }
 }

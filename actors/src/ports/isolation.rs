@@ -1,9 +1,11 @@
 //! Isolation: running one attempt in a process of its own, so that what kills, leaks or hangs harms nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{TaskId, TaskName};
 use crate::isolated::{IsolatedAttempt, Report};
@@ -11,10 +13,19 @@ use crate::isolated::{IsolatedAttempt, Report};
 /// The most lines of output that are kept of a process that died.
 pub const LAST_LINES: usize = 5;
 
+/// The right to have one attempt in a child.
+pub type Place = OwnedSemaphorePermit;
+
 /// Runs attempts in child processes.
 #[async_trait]
 pub trait Isolation: std::fmt::Debug + Send + Sync + 'static {
-    /// Runs one attempt in a child, once one is free. Calls [`IsolatedAttempt::begin`] before the child has anything of
+    /// Returns the places for attempts, one for each child there may be. Attempts wait for one before they take up anything
+    /// else, and bring it along; `None` lets them wait inside of [`run`](Self::run). Closed when no child is lent any more.
+    fn places(&self) -> Option<Arc<Semaphore>> {
+        None
+    }
+
+    /// Runs one attempt in a child, in the place that it brings or once one is free. Calls [`IsolatedAttempt::begin`] before the child has anything of
     /// it, and nothing of the attempt is left when this returns: its child has answered or is dead.
     ///
     /// When [`IsolatedAttempt::stopped`] completes, the child is ended: at a hard limit politely first.

@@ -16,12 +16,15 @@ pub(super) enum Over {
 
 impl Pump {
     pub(super) fn give_back_unstarted(&mut self) {
-        for Ready { tag, .. } in self.waiting.drain(..).chain(self.suspects.drain(..)) {
+        let standby = self.standby.line.drain(..);
+        let unstarted = self.waiting.drain(..).chain(self.suspects.drain(..));
+        for Ready { tag, .. } in unstarted.chain(standby) {
             if self.line.table.finish(tag) {
                 self.line.table.settle(tag, Outcome::release());
             }
         }
         self.seat.unreserve(self.seat.reserved());
+        self.seat.stand_down(0);
     }
 
     /// Settles the rest, and closes the incarnation when nothing is left. Blocking work of attempts that were undone is

@@ -116,7 +116,8 @@ impl Pump {
         }
         // It takes those that were ended on a blocked thread.
         self.setup.watch.notify_one();
-        for line in [&mut self.waiting, &mut self.suspects] {
+        let standby = &mut self.standby.line;
+        for line in [&mut self.waiting, &mut self.suspects, standby] {
             for ready in std::mem::take(line) {
                 let (tag, header) = (ready.tag, ready.job.header);
                 let task = ready.job.envelope.task.clone();
@@ -130,6 +131,7 @@ impl Pump {
                 }
             }
         }
+        self.seat.stand_down(self.standby.line.len());
     }
 
     /// The broker closed the incarnation: what was held is somebody else's now. Starts over with a new one.
@@ -144,6 +146,8 @@ impl Pump {
         self.setup.gauge.remove_table(&self.line.table);
         self.waiting.clear();
         self.suspects.clear();
+        self.standby.line.clear();
+        self.seat.stand_down(0);
         self.lingering.clear();
         self.seat.unreserve(self.seat.reserved());
         self.line = self.setup.new_line();

@@ -39,6 +39,10 @@ pub(super) fn on_pool(
         let pool = &context.worker_context().blocking;
         let ended = pool.run_timed(overdue, move || {
             let _held = BlockingMark::new(begun.clone());
+            if begun.is_revoked() {
+                // It has waited for its thread until nobody wants it any more; whoever fetches it next cancels it.
+                return AttemptEnd::Aborted;
+            }
             if begun.claim() {
                 body(begun)
             } else {

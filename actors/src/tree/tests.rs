@@ -32,6 +32,7 @@ mod retries;
 mod revival;
 mod revocations;
 mod sharing;
+mod standby;
 
 /// Runs `test` in an actix system, for at most three minutes.
 fn run<F: Future>(test: F) -> F::Output {

@@ -13,7 +13,10 @@ use serde_json::json;
 use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted};
 use super::super::session::{Session, operator};
+use crate::admin::fault::Fault;
+use crate::admin::queues;
 use crate::clock::SystemClock;
+use crate::look::Patience;
 use crate::look::search::stored;
 use crate::store::AuditEntry;
 
@@ -48,13 +51,12 @@ pub(crate) async fn known(
     broker: &dyn Broker,
     name: &str,
 ) -> Result<QueueName, Failure> {
-    if let Err(report) = session.config.known_queue(name, "QUEUE") {
-        let queues = Session::insist(|| broker.queues()).await?;
-        if !queues.iter().any(|status| status.queue.as_str() == name) {
-            return Err(Failure::new(Exit::Usage, report));
-        }
+    let config = &session.config;
+    let found = queues::find((broker, Patience::ONE_SHOT), config, name).await;
+    match (found, config.known_queue(name, "QUEUE")) {
+        (Err(Fault::Missing(_)), Err(report)) => Err(Failure::new(Exit::Usage, report)),
+        (found, _) => Ok(found?),
     }
-    QueueName::new(name).map_err(|error| Failure::usage(error.to_string()))
 }
 
 async fn status(broker: &dyn Broker, queue: &QueueName) -> Result<Option<QueueStatus>, Failure> {

@@ -6,7 +6,7 @@ use celeriac_actors::time::Timestamp;
 use serde_json::Value;
 
 use super::super::output::plain;
-use super::super::text::when;
+use super::super::text::{span, when};
 use crate::admin::task_view::{document, progress};
 use crate::look::hunt::Found;
 
@@ -16,6 +16,11 @@ pub(super) fn draw(id: TaskId, found: &Found, limits: &FrameLimits, now: Timesta
     let letters = document["dead_letters"].take();
     if let Some(progress) = progress(found) {
         document["progress"] = progress.to_string().into();
+    }
+    if let Some(millis) = found.waits_ms {
+        drop(document["waiting_for_child_ms"].take());
+        let waited = span(std::time::Duration::from_millis(millis));
+        document["waits"] = format!("for a child, {waited} so far").into();
     }
     let mut text = String::new();
     fields(&mut text, "", &document);

@@ -191,7 +191,8 @@ fn state(state: ChildState) -> &'static str {
 
 /// Draws what is on one thread of a lane.
 fn activity(lane: &LaneActivity) -> Vec<String> {
-    let is_idle = lane.running_total == 0 && lane.prefetched == 0 && lane.blocked_by.is_none();
+    let holds = lane.running_total + lane.prefetched + lane.waiting_total;
+    let is_idle = holds == 0 && lane.blocked_by.is_none();
     if is_idle && !lane.retired {
         return Vec::new();
     }
@@ -200,8 +201,12 @@ fn activity(lane: &LaneActivity) -> Vec<String> {
     } else {
         ""
     };
+    let childless = match lane.waiting_total {
+        0 => String::new(),
+        count => format!(", {count} waiting for a child"),
+    };
     let mut lines = vec![format!(
-        "* thread {}{retired}: {} running, {} prefetched",
+        "* thread {}{retired}: {} running, {} prefetched{childless}",
         lane.generation, lane.running_total, lane.prefetched
     )];
     if let Some(culprit) = &lane.blocked_by {
@@ -297,6 +302,8 @@ pub(super) mod tests {
                 prefetched: 2,
                 running: vec![spin()],
                 running_total: 1,
+                waiting: Vec::new(),
+                waiting_total: 3,
                 progress: Vec::new(),
                 blocked_by: Some(spin()),
             }],
@@ -344,7 +351,7 @@ celeriac (Supervisor, one_for_one)  up 1m 0s
 ├── dead-letter (DeadLetter)  PARKED, incarnation 3, 2 restarts (1 in window), backlog 4, last exit 2.0s ago: error: no\\nway
 └── work (Supervisor, one_for_one)  up 1m 0s
     └── lane-0 (Supervisor, one_for_one)  up 1m 0s
-        ├── * thread 1: 1 running, 2 prefetched
+        ├── * thread 1: 1 running, 2 prefetched, 3 waiting for a child
         ├── * BLOCKED by demo.spin 07070707-0707-0707-0707-070707070707 (queue default, attempt 1, for 7.0s)
         └── thread (LaneThread)  up 1m 0s";
         assert_eq!(drawn, expected);

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use crate::isolation::wire::{Answer, Inbox, Question, Tag, frame, frame_of, value_of};
+use crate::isolation::mail::{Inbox, Outbox};
+use crate::isolation::wire::{Answer, Question, Tag, frame, frame_of, value_of};
 
 /// What the worker said.
 pub(super) enum Said {
@@ -21,6 +22,9 @@ pub(super) enum Said {
     /// It is gone, or cannot be understood.
     Nothing,
 }
+
+/// How many bytes may wait for the worker to read them, before log lines are left out.
+const MAX_UNREAD: usize = 1 << 20;
 
 /// The connection.
 pub(super) struct Link {
@@ -34,8 +38,12 @@ impl Link {
     /// Takes over a socket that does not block, with what was read of it.
     pub(super) fn new(socket: StdStream, inbox: Inbox) -> io::Result<Self> {
         let mouth = Mouth {
-            socket: Mutex::new(socket.try_clone()?),
-            has_attempt: AtomicBool::new(false),
+            words: Mutex::new(Words {
+                socket: socket.try_clone()?,
+                unsaid: Outbox::default(),
+                has_attempt: false,
+            }),
+            stuck: Notify::new(),
             questions: AtomicU64::new(0),
             waiting: Mutex::default(),
         };
@@ -51,7 +59,7 @@ impl Link {
         Arc::clone(&self.mouth)
     }
 
-    /// Waits for what the worker says next. Cancel-safe.
+    /// Waits for what the worker says next, and writes meanwhile what it could not be told at once. Cancel-safe.
     pub(super) async fn listen(&mut self) -> Said {
         loop {
             match self.inbox.next() {
@@ -65,7 +73,7 @@ impl Link {
                 Ok(0) => return Said::Nothing,
                 Ok(count) => self.inbox.push(&self.buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.ear.readable().await.is_err() {
+                    if self.wait().await.is_err() {
                         return Said::Nothing;
                     }
                 }
@@ -74,52 +82,109 @@ impl Link {
             }
         }
     }
+
+    /// Waits until there is something to read; writes meanwhile.
+    async fn wait(&self) -> io::Result<()> {
+        loop {
+            let stuck = self.mouth.stuck.notified();
+            let interest = if self.mouth.go_on(&self.ear)? {
+                Interest::READABLE
+            } else {
+                Interest::READABLE | Interest::WRITABLE
+            };
+            tokio::select! {
+                biased;
+                ready = self.ear.ready(interest) => if ready?.is_readable() {
+                    return Ok(());
+                },
+                () = stuck => {}
+            }
+        }
+    }
 }
 
-/// Says things to the worker, from any thread.
+/// Says things to the worker, from any thread, and never waits for the worker to read them: what the socket does not
+/// take is written by whoever listens.
 #[derive(Debug)]
 pub(super) struct Mouth {
-    socket: Mutex<StdStream>,
-    /// Whether an attempt runs: the worker listens only then.
-    has_attempt: AtomicBool,
+    words: Mutex<Words>,
+    /// Told when the socket did not take everything.
+    stuck: Notify,
     questions: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
 }
 
+#[derive(Debug)]
+struct Words {
+    socket: StdStream,
+    unsaid: Outbox,
+    /// Whether an attempt runs: the worker listens only then.
+    has_attempt: bool,
+}
+
 impl Mouth {
     pub(super) fn open(&self) {
-        self.has_attempt.store(true, Ordering::Release);
+        lock(&self.words).has_attempt = true;
     }
 
-    pub(super) fn close(&self) {
-        self.has_attempt.store(false, Ordering::Release);
+    /// Says that the program's tasks are made.
+    pub(super) fn begun(&self) -> io::Result<()> {
+        self.say(lock(&self.words), frame(Tag::Begun, &[]))
+    }
+
+    /// Says how the attempt ended, and nothing behind that until the next one.
+    pub(super) fn report(&self, report: &[u8]) -> io::Result<()> {
+        let mut words = lock(&self.words);
+        words.has_attempt = false;
         // Nobody answers what is still open.
         lock(&self.waiting).clear();
+        self.say(words, frame(Tag::Report, report))
     }
 
-    /// Tells how the attempt ended.
-    pub(super) fn report(&self, report: &[u8]) -> io::Result<()> {
-        self.write(&frame(Tag::Report, report))
-    }
-
-    /// Says something that needs no answer, if somebody listens.
+    /// Says something that needs no answer, if somebody listens and is not far behind.
     pub(super) fn mention(&self, tag: Tag, value: &impl Serialize) {
-        if self.has_attempt.load(Ordering::Acquire) {
+        let said = frame_of(tag, value);
+        let words = lock(&self.words);
+        if words.has_attempt && words.unsaid.unwritten() <= MAX_UNREAD {
             // A worker that is gone ends this process soon enough.
-            let _unheard = self.write(&frame_of(tag, value));
+            let _unheard = self.say(words, said);
         }
     }
 
     /// Asks something; `None` when nobody answers.
     pub(super) async fn ask(&self, question: Question) -> Option<Answer> {
-        if !self.has_attempt.load(Ordering::Acquire) {
-            return None;
-        }
         let number = self.questions.fetch_add(1, Ordering::Relaxed);
         let (told, answer) = oneshot::channel();
-        lock(&self.waiting).insert(number, told);
-        self.write(&frame_of(Tag::Call, &(number, question))).ok()?;
+        let asked = frame_of(Tag::Call, &(number, question));
+        {
+            let words = lock(&self.words);
+            if !words.has_attempt {
+                return None;
+            }
+            lock(&self.waiting).insert(number, told);
+            self.say(words, asked).ok()?;
+        }
         answer.await.ok()
+    }
+
+    /// Writes as much of it as the socket takes; the rest is written while somebody listens.
+    fn say(&self, mut words: MutexGuard<'_, Words>, frame: Vec<u8>) -> io::Result<()> {
+        use std::io::Write as _;
+
+        let Words { socket, unsaid, .. } = &mut *words;
+        unsaid.push(frame);
+        unsaid.write(|bytes| socket.write(bytes))?;
+        if !unsaid.is_empty() {
+            self.stuck.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, as far as the socket takes it; returns whether that was all.
+    fn go_on(&self, socket: &UnixStream) -> io::Result<bool> {
+        let unsaid = &mut lock(&self.words).unsaid;
+        unsaid.write(|bytes| socket.try_write(bytes))?;
+        Ok(unsaid.is_empty())
     }
 
     /// Takes in what the worker answered.
@@ -131,26 +196,101 @@ impl Mouth {
             drop(waiting.send(answer));
         }
     }
-
-    /// Writes all of it, waiting for the worker to read where the socket is full.
-    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        use std::io::Write as _;
-
-        let mut socket = lock(&self.socket);
-        while !bytes.is_empty() {
-            match socket.write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    poll(&mut [PollFd::new(&*socket, PollFlags::OUT)], None)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::isolation::connection::Connection;
+
+    const LARGE: usize = 2 << 20;
+
+    fn share(value: Vec<u8>) -> Question {
+        Question::Share {
+            key: "key".to_owned(),
+            expected: 0,
+            value,
+            ttl_ms: 1,
+        }
+    }
+
+    /// Goal: worker and child do not wait for each other to read what both write.
+    /// Method: on one thread, both write far more than a socket holds, before either reads anything.
+    #[tokio::test]
+    async fn large_frames_pass_each_other() {
+        let (ours, theirs) = StdStream::pair().unwrap();
+        for socket in [&ours, &theirs] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        let mut worker = Connection::new(ours).unwrap();
+        let mut link = Link::new(theirs, Inbox::default()).unwrap();
+        let mouth = link.mouth();
+        mouth.open();
+        worker.send(frame(Tag::Order, &vec![1; LARGE]));
+        let work = async {
+            for _ in 0..2 {
+                let Some((Tag::Call, body)) = worker.next().await else {
+                    panic!("a call")
+                };
+                let (number, Question::Share { value, .. }) = value_of(&body).unwrap() else {
+                    panic!("as it was asked")
+                };
+                let answer = Answer::Shared(Some((number, value)));
+                worker.send(frame_of(Tag::Reply, &(number, answer)));
+            }
+            let Some((Tag::Report, report)) = worker.next().await else {
+                panic!("the report")
+            };
+            assert_eq!(report.len(), LARGE);
+            assert!(worker.into_idle().is_ok(), "all that was sent was read");
+        };
+        let attempt = async {
+            let asked = [2, 3].map(|byte| mouth.ask(share(vec![byte; LARGE])));
+            let answers = futures_util::future::join_all(asked).await;
+            for (answer, byte) in answers.into_iter().zip([2, 3]) {
+                let Some(Answer::Shared(Some((_, value)))) = answer else {
+                    panic!("{answer:?}")
+                };
+                assert!(value.len() == LARGE && value[0] == byte);
+            }
+            mouth.report(&vec![4; LARGE]).unwrap();
+            assert!(mouth.ask(share(Vec::new())).await.is_none());
+        };
+        let listen = async {
+            loop {
+                match link.listen().await {
+                    Said::Order(order) => assert_eq!(order.len(), LARGE),
+                    Said::Reply(body) => mouth.hear(&body),
+                    Said::Cancel => panic!("nobody said so"),
+                    Said::Nothing => return,
+                }
+            }
+        };
+        let all = async { tokio::join!(work, attempt, listen) };
+        tokio::time::timeout(Duration::from_secs(120), all)
+            .await
+            .expect("nobody waits for the other");
+    }
+
+    /// Goal: what is logged faster than it is read costs a bounded amount of memory, and is in nobody's way.
+    #[tokio::test]
+    async fn lines_that_nobody_reads_are_left_out() {
+        let (ours, theirs) = StdStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let link = Link::new(theirs, Inbox::default()).unwrap();
+        let mouth = link.mouth();
+        mouth.open();
+        let line = "x".repeat(100_000);
+        for _ in 0..100 {
+            mouth.mention(Tag::Log, &line);
+        }
+        assert!(lock(&mouth.words).unsaid.unwritten() <= MAX_UNREAD + 2 * line.len());
+        drop(ours);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +13,15 @@ use crate::envelope::Overrides;
 use crate::failure::FailureKind;
 use crate::mode::Mode;
 use crate::policy::seconds;
+use crate::ports::Broker as _;
 use crate::producer::EnqueueOptions;
 use crate::registry::{RegisterError, Registry};
+use crate::revocation::Revocation;
+use crate::state::TaskState;
 use crate::task;
 use crate::task::TaskError;
 use crate::testkit::{PATIENCE, Rig, RigBuilder, failure, output};
+use crate::time::Clock as _;
 
 /// Tells the name of the thread that runs it, after a wait.
 #[derive(Clone, Serialize, Deserialize)]
@@ -228,4 +233,47 @@ fn a_mode_that_a_kind_cannot_have_is_a_mistake() {
         policy.mode(Mode::Inline).hard_limit(seconds(1))
     });
     assert_eq!(registry.mode_mistakes(false).len(), 1);
+}
+
+/// Tells that it heard of its revocation.
+#[derive(Serialize, Deserialize)]
+struct Heed;
+task!(Heed as "test.heed" -> (), quick(1));
+
+/// Goal: an attempt that is revoked while it waits for a thread does not begin when there is one.
+/// Method: the only thread is taken; what waits for it is revoked together with a task that tells when that was heard.
+#[test]
+fn what_is_revoked_while_it_waits_for_a_thread_does_not_begin() {
+    run(async {
+        let door = Door::default();
+        let _at_end = OpenAtEnd(door.clone());
+        let rig = rig(&door)
+            .blocking_pool(BlockingPool::new(1))
+            .task(|a: Attempt<Heed>| async move {
+                a.cancelled().await;
+                Ok(())
+            })
+            .options(|options| options.lanes = 1)
+            .start()
+            .await;
+        let mut long = EnqueueOptions::default();
+        long.overrides.hard_limit_ms = Some(60_000);
+        let first = rig.enqueue_with(Stay, long).await;
+        rig.probe.wait_for_start(first.id, 1).await;
+        let second = rig.enqueue(WhereSync).await;
+        let heed = rig.enqueue(Heed).await;
+        for handle in [&second, &heed] {
+            rig.probe.wait_for_start(handle.id, 1).await;
+        }
+        let revoked = [&second, &heed].map(|handle| Revocation::id(handle.id));
+        let forget_at = rig.clock().now().plus(Duration::from_secs(600));
+        let broker = rig.broker();
+        let told = broker.revoke(&second.queue, &revoked, forget_at).await;
+        told.unwrap();
+        rig.wait(&heed).await;
+        door.open();
+        assert_eq!(rig.wait(&second).await.state, TaskState::Cancelled);
+        assert_eq!(rig.probe.starts(second.id), 1, "and not again");
+        rig.stop().await;
+    });
 }
