@@ -263,6 +263,7 @@ pub struct Runtime {
     exit: watch::Receiver<Option<Exit>>,
     quiet: Arc<watch::Sender<bool>>,
     monitor: Monitor,
+    blocking: BlockingPool,
     /// Through which the herald finds the tree, for as long as this handle lives.
     _seen: Arc<OnceLock<Arc<Tree>>>,
 }
@@ -321,6 +322,7 @@ impl Runtime {
             environment: environment(&options, worker.log.clone()),
             worker,
         };
+        let blocking = parts.worker.blocking.clone();
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
         let (orders, orders_in) = mpsc::channel(4);
         let (exit, exit_in) = watch::channel(None);
@@ -347,6 +349,7 @@ impl Runtime {
             exit: exit_in,
             quiet,
             monitor,
+            blocking,
             _seen: seen,
         })
     }
@@ -385,6 +388,18 @@ impl Runtime {
     #[must_use]
     pub fn broker_outage(&self) -> Option<(Duration, String)> {
         self.tree.broker_outage()
+    }
+
+    /// Returns what was counted of each kind of task in each queue since it started.
+    #[must_use]
+    pub fn figures(&self) -> Vec<KindFigures> {
+        self.tree.figures()
+    }
+
+    /// Returns how many threads hang in blocking work that has overstayed its limit.
+    #[must_use]
+    pub fn stuck_threads(&self) -> usize {
+        self.blocking.stuck()
     }
 
     /// Returns the monitor: the verdict about the whole, as this process sees it.

@@ -219,6 +219,8 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
             registry,
         });
     }
+    let _for_as_long_as_it_lives =
+        clockwork.spawn(Arc::clone(&hub).verdicts(runtime.monitor().subscribe()));
     clockwork.block_on(async {
         info!(log, "runs"; "worker" => %runtime.worker(), "concurrency" => config.concurrency,
             "durability" => broker.durability().as_str(), "broker" => %config.broker);

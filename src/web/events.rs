@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
 use celeriac_actors::events::{Observer, TaskEvent};
+use celeriac_actors::health::Change;
 use celeriac_actors::lease::Outcome;
 use celeriac_actors::supervisor::{Observer as TreeObserver, SupervisionEvent};
 use celeriac_actors::time::{Clock, millis};
@@ -87,6 +88,18 @@ impl Hub {
         let _unheard = self.sender.send(Arc::new(Event { number, kind, data }));
     }
 
+    /// Tells of every change of the health, until nobody judges it any more.
+    pub(crate) async fn verdicts(self: Arc<Self>, mut changes: broadcast::Receiver<Change>) {
+        loop {
+            match changes.recv().await {
+                Ok(change) => self.tell("verdict", || of_health(&change)),
+                // What is in force can be asked for.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
     /// Returns who tells it of the children of a tree.
     pub(crate) fn of_tree(self: &Arc<Self>) -> TreeObserver {
         let hub = Arc::clone(self);
@@ -101,6 +114,16 @@ impl Observer for Hub {
 
     fn is_listening(&self) -> bool {
         self.readers.load(Ordering::Relaxed) > 0
+    }
+}
+
+fn of_health(change: &Change) -> Value {
+    match change {
+        Change::Verdict { from, to, .. } => {
+            json!({ "event": "verdict", "from": from, "to": to })
+        }
+        Change::Raised { reason, .. } => json!({ "event": "raised", "reason": reason }),
+        Change::Cleared { reason, .. } => json!({ "event": "cleared", "reason": reason }),
     }
 }
 

@@ -12,6 +12,7 @@ mod dead;
 mod dead_changes;
 mod events;
 mod guard;
+mod health;
 mod listen;
 mod look;
 mod openapi;

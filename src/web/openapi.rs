@@ -56,6 +56,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     let parameters: Vec<Value> = of_path.chain(of_query).collect();
     let kind = match endpoint.path {
         "/api/v1/events" => "text/event-stream",
+        super::health::METRICS => "text/plain",
         _ => "application/json",
     };
     let done = match (endpoint.method, endpoint.path) {

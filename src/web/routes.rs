@@ -9,8 +9,8 @@ use super::asked::Answer;
 use super::params::Param;
 use super::problem::Problem;
 use super::{
-    breakers, dead, dead_changes, events, look, openapi, probes, queues, revocations, scheduled,
-    tasks,
+    breakers, dead, dead_changes, events, health, look, openapi, probes, queues, revocations,
+    scheduled, tasks,
 };
 
 /// Who may use a route.
@@ -85,8 +85,9 @@ pub(super) const fn changes(
 }
 
 /// The groups, one for each file. A new group is a new line here.
-static GROUPS: [&[Endpoint]; 11] = [
+static GROUPS: [&[Endpoint]; 12] = [
     probes::ROUTES,
+    health::ROUTES,
     look::ROUTES,
     queues::ROUTES,
     tasks::ROUTES,

@@ -34,6 +34,7 @@ mod health;
 mod hooks;
 mod http_api;
 mod http_guard;
+mod http_health;
 mod http_life;
 mod http_support;
 mod isolation;
