@@ -1,3 +1,5 @@
+//! Tests of the verdict: facts go in, findings and changes come out.
+
 use std::time::Duration;
 
 use super::*;
