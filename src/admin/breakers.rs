@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use celeriac_actors::breaker::{Board, BoardError, BreakerRecord, BreakerState, BreakerView};
+use celeriac_actors::breaker::{
+    Board, BoardError, BreakerPolicy, BreakerRecord, BreakerState, BreakerView,
+};
 use celeriac_actors::ids::{BreakerName, TaskName, WorkerId};
 use celeriac_actors::ports::Broker;
 use serde_json::{Value, json};
@@ -13,6 +16,17 @@ use crate::look::Away;
 use crate::look::workers::{self, Worker};
 use crate::store::AuditEntry;
 use crate::suggest::did_you_mean;
+
+/// The longest time for which a breaker is opened by hand.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// Checks for how long a breaker is to be open.
+pub(crate) fn checked_length(length: Duration) -> Result<Duration, &'static str> {
+    match length >= BreakerPolicy::MIN_OPEN && length <= LONGEST {
+        true => Ok(length),
+        false => Err("it can be open for 10ms to 365days"),
+    }
+}
 
 /// One breaker, with the workers that use it.
 #[derive(Clone, Debug)]

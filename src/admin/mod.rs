@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod keeper;
 pub(crate) mod letter;
 pub(crate) mod overview;
+pub(crate) mod purge;
 pub(crate) mod queues;
 pub(crate) mod revoke;
 pub(crate) mod task_view;

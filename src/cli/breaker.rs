@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_actors::breaker::{Board, BoardError, BreakerPolicy, BreakerRecord, BreakerState};
+use celeriac_actors::breaker::{Board, BoardError, BreakerRecord, BreakerState};
 use celeriac_actors::ids::{BreakerName, TaskName};
 use celeriac_actors::ports::Broker;
 use celeriac_actors::time::Clock as _;
@@ -16,7 +16,7 @@ use super::Global;
 use super::exit::{Exit, Failure};
 use super::output;
 use super::session::{Session, operator};
-use crate::admin::breakers::{Breaker, Overview};
+use crate::admin::breakers::{Breaker, Overview, checked_length};
 use crate::admin::fault::Fault;
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -49,19 +49,14 @@ pub(crate) enum BreakerCommand {
     },
 }
 
-/// The longest time for which a breaker is opened by hand.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
-
 /// Reads for how long a breaker is to be open.
 fn length(text: &str) -> Result<Duration, String> {
     let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if length < BreakerPolicy::MIN_OPEN || length > LONGEST {
-        return Err(
-            "it can be open for 10ms to 365days; without --for it is until it is closed by hand, and `breaker close` closes it"
-                .to_owned(),
-        );
-    }
-    Ok(length)
+    checked_length(length).map_err(|why| {
+        format!(
+            "{why}; without --for it is until it is closed by hand, and `breaker close` closes it"
+        )
+    })
 }
 
 pub(crate) fn run(command: &BreakerCommand, global: &Global, app: &App) -> Result<Exit, Failure> {

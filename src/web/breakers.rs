@@ -12,7 +12,7 @@ use super::asked::{Answer, Asked, json, serve};
 use super::problem::Problem;
 use super::routes::{Body, Endpoint, changes, shows};
 use super::tasks::SMALL;
-use crate::admin::breakers::{Breaker, Overview, audited};
+use crate::admin::breakers::{Breaker, Overview, audited, checked_length};
 use crate::admin::enqueue::when::delay;
 use crate::admin::fault::Fault;
 use crate::look::Patience;
@@ -77,12 +77,19 @@ async fn open(asked: Asked) -> Answer {
     let Opening { length } = asked.body()?;
     let length = length.map(|text| delay("for", &text)).transpose();
     let length: Option<Duration> = length.map_err(Problem::invalid)?;
+    let length = length.map(checked_length).transpose();
+    let length = length.map_err(Problem::invalid)?;
     let (who, now) = (asked.actor.clone(), asked.now);
     let step = move |record: &BreakerRecord| Some(record.opened_by(&who, length, now));
     change(asked, "breaker.open", step).await
 }
 
 async fn close(asked: Asked) -> Answer {
+    let name: BreakerName = asked.id("name")?;
+    let known = read(&asked).await?;
+    if known.find(&name).is_none() {
+        return Err(known.unknown(&name).into());
+    }
     let (who, now) = (asked.actor.clone(), asked.now);
     let step = move |record: &BreakerRecord| record.closed_by(&who, now);
     change(asked, "breaker.close", step).await

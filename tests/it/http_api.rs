@@ -220,6 +220,13 @@ fn breakers_are_opened_and_closed_by_hand() {
         false
     );
     assert_eq!(site.get("/api/v1/breakers/nobody").status, 404);
+    let path = "/api/v1/breakers/nobody/close";
+    assert_eq!(site.post(path, "").status, 404);
+    for length in ["1ms", "366days"] {
+        let body = json!({ "for": length }).to_string();
+        let refused = site.post("/api/v1/breakers/stripe/open", &body);
+        assert_eq!(refused.status, 400, "{refused:?}");
+    }
     assert_eq!(
         site.post("/api/v1/breakers/stripe/open", r#"{"for":"soon"}"#)
             .status,
@@ -227,6 +234,34 @@ fn breakers_are_opened_and_closed_by_hand() {
     );
     let actions: Vec<String> = audit(&site).into_iter().map(|(action, _)| action).collect();
     assert_eq!(actions, ["breaker.close", "breaker.open"]);
+}
+
+#[test]
+fn a_queue_is_purged_of_what_was_asked_for() {
+    let place = Place::new();
+    let (site, _daemon) = Site::start(&place, &[]);
+    site.post("/api/v1/queues/billing/pause", "").done();
+    for countdown in [None, None, Some("1h")] {
+        let args = json!({ "value": 1 });
+        let mut task = json!({ "task": "demo.echo", "queue": "billing", "args": args });
+        if let Some(countdown) = countdown {
+            task["countdown"] = json!(countdown);
+        }
+        enqueue(&site, &task);
+    }
+    let purge = |body| site.post("/api/v1/queues/billing/purge", body);
+    assert_eq!(purge(r#"{"active":true}"#).status, 400);
+    let first = purge("").done();
+    let counts =
+        |purged: u64| json!({ "queue": "billing", "purged": purged, "at_least": false, "left": 0 });
+    assert_eq!(first, counts(2));
+    assert_eq!(purge(r#"{"scheduled":true}"#).done(), counts(1));
+    assert_eq!(purge("").done(), counts(0));
+    let unknown = site.post("/api/v1/queues/nobody/purge", "");
+    assert_eq!(unknown.status, 404, "{unknown:?}");
+    let actions: Vec<String> = audit(&site).into_iter().map(|(action, _)| action).collect();
+    let purges = actions.iter().filter(|action| *action == "queue.purge");
+    assert_eq!(purges.count(), 2, "{actions:?}");
 }
 
 #[test]

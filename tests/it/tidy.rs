@@ -52,6 +52,11 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
         "what both need is in `src/admin`",
     ),
     (
+        "src/look",
+        "crate::cli::",
+        "what is read from outside knows no command",
+    ),
+    (
         "src/admin",
         "actix_web",
         "what operators do knows no protocol",
