@@ -532,6 +532,7 @@ fn monitor_setup(options: &RuntimeOptions, tree: &Arc<OnceLock<Arc<Tree>>>) -> M
         worker: options.worker.clone(),
         broker: Arc::clone(&options.broker),
         options: options.monitor.clone(),
+        letters: options.store.clone(),
         figures,
     }
 }

@@ -47,6 +47,7 @@ celeriac::task!(FollowUp as "test.follow_up");
 
 async fn parent(attempt: Attempt<Parent>) -> Result<String, TaskError> {
     let Parent(how, tenant) = &attempt.args;
+    attempt.progress(1, 2, "about to enqueue");
     let options = EnqueueOptions::default().header("tenant", tenant);
     while matches!(how, How::Late) && !Path::new("go").exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -62,6 +63,7 @@ async fn parent(attempt: Attempt<Parent>) -> Result<String, TaskError> {
         let done = attempt.producer().enqueue(&FollowUp, options).await;
         done.map(drop).map_err(|error| error.to_string())
     };
+    attempt.progress(2, 2, "enqueued");
     Ok(said.map_or_else(|error| error, |()| "enqueued".to_owned()))
 }
 
@@ -135,6 +137,18 @@ async fn enqueues_are_the_workers() {
     };
 
     // Asked once each, here, and heeded.
+    assert_eq!(run(How::Plainly, "good").await, "enqueued");
+    // How far it came is told, and its last word is kept.
+    let parent = client
+        .enqueue(&Parent(How::Plainly, "good".to_owned()))
+        .await;
+    let end = client
+        .outcome(&parent.expect("enqueued"), PATIENCE)
+        .await
+        .expect("an end");
+    let progress = end.progress.expect("its progress");
+    assert_eq!((progress.done, progress.note.as_str()), (2, "enqueued"));
+    std::fs::remove_file("asked").expect("asked about it");
     assert_eq!(run(How::Plainly, "good").await, "enqueued");
     let said = run(How::Plainly, "banned").await;
     assert!(said.contains("the tenant is banned"), "{said}");

@@ -33,6 +33,8 @@ pub enum ReasonKind {
     BlockedThread,
     /// A worker has fetched it and not started it.
     Prefetched,
+    /// It is isolated, and waits on its worker for a child process.
+    ChildWait,
     /// Its holder is silent: it is taken back when the lease is over.
     Rescue,
     /// The queue is paused.

@@ -18,6 +18,7 @@ use crate::panics::PanicReport;
 use crate::policy::Limits;
 use crate::ports::{ChildPlace, IsolatedEnd, Isolation, Stop};
 use crate::producer::Producer;
+use crate::progress::Progress;
 use crate::runner::{AttemptEnd, Withdrawal};
 use crate::task::{TaskError, Verdict};
 use crate::time::Timestamp;
@@ -104,6 +105,11 @@ impl IsolatedAttempt {
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.0.id()
+    }
+
+    /// Takes in how far it has come, as its child tells.
+    pub fn progressed(&self, progress: Progress) {
+        self.0.report().put(progress);
     }
 
     /// Returns a logger with its identity.

@@ -3,7 +3,8 @@
 //! Reporting is cheap: it changes a value that the attempt carries. Who tells it is not the attempt but the worker's
 //! beat, once a second for all attempts together; the last report is kept with the task's result.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,13 +55,53 @@ impl std::fmt::Display for Progress {
     }
 }
 
+/// Who is told of the progress of an attempt, from whatever thread its code runs on; must not wait.
+pub type Listener = Arc<dyn Fn(&Progress) + Send + Sync>;
+
+/// How far apart two reports are that a listener hears of.
+const TELL: Duration = Duration::from_millis(250);
+
 /// Where an attempt carries its progress.
-#[derive(Debug, Default)]
-pub(crate) struct Report(Mutex<Option<Progress>>);
+#[derive(Default)]
+pub(crate) struct Report {
+    last: Mutex<Option<Progress>>,
+    listener: OnceLock<(Listener, Mutex<Option<Timestamp>>)>,
+}
+
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Report").field(&self.get()).finish()
+    }
+}
 
 impl Report {
+    /// Has somebody told of it, now and then.
+    pub(crate) fn listen(&self, listener: Listener) {
+        // The first one stays.
+        let _only_once = self.listener.set((listener, Mutex::default()));
+    }
+
+    /// Tells the listener, unless it heard of an earlier report just now.
+    fn tell(&self, at: Timestamp) {
+        let Some((listener, told)) = self.listener.get() else {
+            return;
+        };
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|last| at.since(last) >= TELL || at < last)
+            && let Some(progress) = self.get()
+        {
+            *told = Some(at);
+            listener(&progress);
+        }
+    }
+
+    /// Takes what another process told.
+    pub(crate) fn put(&self, progress: Progress) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+
     fn set(&self, (done, total, note): (u64, u64, &str), at: Timestamp) {
-        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = report.get_or_insert_default();
         (progress.done, progress.total, progress.at) = (done, total, at);
         progress.note.clear();
@@ -70,10 +111,12 @@ impl Report {
         }
         progress.note.push_str(&note[..end]);
         progress.note = cut(std::mem::take(&mut progress.note), MAX_NOTE);
+        drop(report);
+        self.tell(at);
     }
 
     pub(crate) fn get(&self) -> Option<Progress> {
-        self.0
+        self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -180,6 +223,21 @@ mod tests {
         let most = report.get().unwrap();
         assert_eq!(most.percent(), Some(100));
         assert!(most.note.len() <= MAX_NOTE && most.note.ends_with('…'));
+    }
+
+    #[test]
+    fn a_listener_hears_the_first_report_and_then_a_few_a_second() {
+        let report = Report::default();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        report.listen(Arc::new(move |progress: &Progress| {
+            hears.lock().unwrap().push(progress.done);
+        }));
+        for millis in 0..1_000 {
+            report.set((millis, 1_000, ""), Timestamp::from_millis(millis));
+        }
+        assert_eq!(*heard.lock().unwrap(), [0, 250, 500, 750]);
+        assert_eq!(report.get().unwrap().done, 999);
     }
 
     proptest! {

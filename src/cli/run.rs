@@ -188,6 +188,7 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     options.recycle_grace = config.grace;
     options.isolation = isolation_options(config, args.demo);
     options.monitor.thresholds = config.health.clone();
+    options.monitor.retention = config.dead_letters;
     options.monitor.directories = vec![config.data_dir.clone()];
     options.log = log.clone();
     options.spool = session.spool(&broker)?;

@@ -220,11 +220,21 @@ async fn attend(link: &mut Link, host: &mut Host, order: &[u8]) -> Option<Report
     };
     let mouth = link.mouth();
     mouth.open();
+    let teller = Arc::clone(&mouth);
+    hosted.listen(Arc::new(move |progress| {
+        teller.mention(Tag::Progress, progress);
+    }));
     let mut run = std::pin::pin!(host.run(&hosted));
     loop {
         tokio::select! {
             biased;
-            report = &mut run => return Some(report),
+            report = &mut run => {
+                // The last word is kept with the result.
+                if let Some(progress) = hosted.progress() {
+                    mouth.mention(Tag::Progress, &progress);
+                }
+                return Some(report);
+            }
             said = link.listen() => match said {
                 Said::Cancel => hosted.cancel(),
                 Said::Reply(body) => mouth.hear(&body),

@@ -190,6 +190,11 @@ impl Visit<'_> {
                 }
                 Heard::Frame(Tag::Begun, _) => self.nestling.set_begun(),
                 Heard::Frame(Tag::Log, body) => self.log(&body),
+                Heard::Frame(Tag::Progress, body) => {
+                    if let Some(progress) = value_of(&body) {
+                        self.attempt.progressed(progress);
+                    }
+                }
                 Heard::Frame(Tag::Call, body) => {
                     let producer = self.attempt.producer().clone();
                     self.calls.push(Box::pin(answer(producer, body)));

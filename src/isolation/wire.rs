@@ -43,10 +43,12 @@ pub(super) enum Tag {
     Call = 7,
     /// To the worker, once: the program's tasks are made. What ends the child from here on is the attempt's own doing.
     Begun = 8,
+    /// To the worker: how far the attempt has come.
+    Progress = 9,
 }
 
 impl Tag {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Hello,
         Self::Order,
         Self::Cancel,
@@ -55,6 +57,7 @@ impl Tag {
         Self::Log,
         Self::Call,
         Self::Begun,
+        Self::Progress,
     ];
 
     /// Returns the tag of that number.

@@ -1,14 +1,16 @@
 //! Where facts come from: the broker's queues, worker records and breakers, and the machine's disks.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_actors::breaker::{Board, BoardError, BreakerRecord, BreakerState};
+use celeriac_actors::breaker::{BreakerRecord, BreakerState};
 use celeriac_actors::child::{ChildState, TreeNode};
 use celeriac_actors::health::{
     BlockedLane, Disk, Facts, OpenBreaker, Overdue, QueueFacts, Reach, WorkerFacts,
 };
+use celeriac_actors::ids::BreakerName;
 use celeriac_actors::ports::{Broker, BrokerError, QueueStatus, WorkerRecord};
 use celeriac_actors::time::Timestamp;
 
@@ -37,7 +39,7 @@ pub struct Seen {
     pub queues: Vec<QueueStatus>,
     /// The workers.
     pub workers: Vec<SeenWorker>,
-    /// The breakers that somebody changed.
+    /// The breakers that workers use.
     pub breakers: Vec<BreakerRecord>,
 }
 
@@ -52,18 +54,27 @@ impl Seen {
             detail: serde_json::from_str(&record.detail).ok(),
             record,
         });
-        let workers = workers.collect();
-        let breakers = match Board::of(Arc::clone(broker)).read().await {
-            Err(BoardError::Broker(error)) => return Err(error),
-            // One that cannot be read here, as from another version, hides nothing else.
-            board => board.unwrap_or_default().into_values().collect(),
-        };
+        let workers: Vec<SeenWorker> = workers.collect();
         Ok(Self {
             queues: broker.queues().await?,
+            breakers: breakers(&workers),
             workers,
-            breakers,
         })
     }
+}
+
+/// Returns the breakers as the living workers know them, each by the latest word. One that no worker uses stops nothing.
+fn breakers(workers: &[SeenWorker]) -> Vec<BreakerRecord> {
+    let mut latest: BTreeMap<&BreakerName, &BreakerRecord> = BTreeMap::new();
+    let alive = workers.iter().filter(|worker| worker.record.alive);
+    for view in alive.flat_map(|it| &it.detail).flat_map(|it| &it.breakers) {
+        let record = &view.record;
+        let known = latest.entry(&record.name).or_insert(record);
+        if known.turn < record.turn {
+            *known = record;
+        }
+    }
+    latest.into_values().cloned().collect()
 }
 
 /// What facts are made of beside what the broker tells.

@@ -1,4 +1,4 @@
-//! The monitor as a service: looks once a second, keeps the verdict, and writes a snapshot each minute.
+//! The monitor as a service: looks every second and a half, keeps the verdict, and writes a snapshot each minute.
 //!
 //! Two loops on one thread of its own: one looks and judges, and never waits for the store; the other probes the store,
 //! writes what waits for it, and prunes. Everybody else reads the last verdict through [`Monitor`].
@@ -13,7 +13,8 @@ use celeriac_actors::health::{Change, Health, Reach, Thresholds, Tracker, Verdic
 use celeriac_actors::ids::WorkerId;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::measure::KindFigures;
-use celeriac_actors::ports::{Broker, Snapshots, Span, StoreError};
+use celeriac_actors::ports::{Broker, DeadLetters, Snapshots, Span, StoreError};
+use celeriac_actors::retention::{Removed, RetentionLimits, retain};
 use celeriac_actors::service;
 use celeriac_actors::time::Clock;
 use slog::{Logger, error, info, warn};
@@ -24,8 +25,8 @@ use super::facts::{Seen, Sources};
 use super::minutes::{Gap, GapCause, Minutes};
 use super::rates::Rates;
 
-/// How often the monitor looks.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the monitor looks: a worker that was killed is silent after three seconds, and missed before five.
+const LOOK: Duration = Duration::from_millis(1_500);
 
 /// How long the broker has to answer a look.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -63,6 +64,8 @@ pub struct MonitorOptions {
     pub directories: Vec<PathBuf>,
     /// Where snapshots are kept; `None` keeps none, and the store is not watched.
     pub snapshots: Option<Arc<dyn Snapshots>>,
+    /// How many dead letters are kept. What is beyond it is deleted every ten minutes; by default nothing.
+    pub retention: RetentionLimits,
 }
 
 /// What this process counted; asked at each look.
@@ -214,6 +217,8 @@ pub(crate) struct MonitorSetup {
     pub(crate) worker: WorkerId,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) options: MonitorOptions,
+    /// Where dead letters are kept.
+    pub(crate) letters: Option<Arc<dyn DeadLetters>>,
     pub(crate) figures: OwnFigures,
 }
 
@@ -229,7 +234,7 @@ impl Watch {
         tokio::join!(self.look(), self.keep());
     }
 
-    /// Looks and judges, once a second.
+    /// Looks and judges, again and again.
     async fn look(&self) {
         let options = &self.setup.options;
         let sources = Sources {
@@ -355,6 +360,7 @@ impl Watch {
             if pruned.is_none_or(|at| now.saturating_sub(at) >= PRUNE) {
                 pruned = Some(now);
                 self.prune(&*store).await;
+                self.forget_letters().await;
             }
         }
     }
@@ -376,6 +382,35 @@ impl Watch {
             drop(minutes);
             self.monitor.lock().waiting = waiting;
         }
+    }
+
+    /// Deletes dead letters that are not kept any longer, a bounded step at a time.
+    async fn forget_letters(&self) {
+        let limits = self.setup.options.retention;
+        let Some(letters) = self.setup.letters.as_ref() else {
+            return;
+        };
+        if limits.keep_everything() {
+            return;
+        }
+        let mut all = Removed::default();
+        loop {
+            let now = self.monitor.inner.clock.now();
+            match within(WRITE_LIMIT, retain(&**letters, now, &limits, PRUNE_STEP)).await {
+                Ok(removed) => {
+                    all.by_age += removed.by_age;
+                    all.by_count += removed.by_count;
+                    if !removed.more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    warn!(self.log, "old dead letters cannot be deleted yet"; "error" => %error);
+                    break;
+                }
+            }
+        }
+        all.report(&self.log);
     }
 
     /// Deletes snapshots that are old enough, a bounded step at a time.

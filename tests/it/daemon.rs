@@ -67,6 +67,13 @@ impl Ground {
         }
     }
 
+    /// Gives its later daemons this configuration too.
+    pub(crate) fn configured(mut self, more: &str) -> Self {
+        self.config.push_str(more);
+        std::fs::write(self.path().join("celeriac.toml"), &self.config).unwrap();
+        self
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }

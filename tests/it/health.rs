@@ -155,6 +155,24 @@ async fn a_frozen_worker_is_missed_and_a_paused_queue_is_not() {
     daemon.signal(Signal::CONT);
 }
 
+/// Goal: dead letters beyond what is kept go by themselves, and that is said.
+#[tokio::test]
+async fn dead_letters_beyond_the_limit_are_deleted() {
+    let ground = ground("");
+    let daemon = ground.daemon(&[]).await;
+    let fails = (0..12).map(|_| json!({"permanent": true, "message": "no"}));
+    let handles = ground.enqueue("demo.fail", fails).await;
+    ground.ends(&handles).await;
+    ground.letters(12).await;
+    drop(daemon);
+    let ground = ground.configured("[dead_letters]\nmax_count = 5\n");
+    let daemon = ground.daemon(&[]).await;
+    daemon
+        .logs("deleted dead letters that are not kept any longer")
+        .await;
+    assert_eq!(ground.letters(5).await.len(), 5);
+}
+
 /// Goal: a minute of work becomes a snapshot in the store.
 #[tokio::test]
 async fn the_daemon_writes_snapshots() {

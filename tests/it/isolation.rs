@@ -281,6 +281,13 @@ async fn waiting_for_a_child_is_shown_and_holds_nobody_up() {
         let output = command.args(arguments).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
+    // Each command sees what the worker said last: when five wait for good, that is what it says from then on.
+    crate::daemon::eventually("five wait, whoever asks", async || {
+        command(&["status"])
+            .contains("waiting for a child: 5 attempts")
+            .then_some(())
+    })
+    .await;
     let status = command(&["status"]);
     assert!(
         status.contains("waiting for a child: 5 attempts"),

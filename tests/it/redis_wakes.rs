@@ -244,7 +244,8 @@ async fn results_are_pushed() {
     works.stop().await;
 }
 
-/// Goal: a runtime without work makes fewer than five calls a second.
+/// Goal: a runtime without work makes fewer than six calls a second: two of three for the monitor, one for its beat, and
+/// what keeps leases, promotes and waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_runtime_leaves_the_server_alone() {
     const CLIENTS: &[&str] = &[
@@ -256,6 +257,6 @@ async fn an_idle_runtime_leaves_the_server_alone() {
     let before = calls(&server, CLIENTS);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let made = calls(&server, CLIENTS) - before;
-    assert!(made < 25, "{made} calls in five seconds");
+    assert!(made < 30, "{made} calls in five seconds");
     works.stop().await;
 }

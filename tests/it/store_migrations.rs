@@ -62,6 +62,7 @@ async fn migrations_go_up_down_and_up(bed: Bed) {
             "20260101000100_snapshots_and_audit",
             "20260201000000_dead_clusters",
             "20260201000100_edited_arguments",
+            "20260701000000_spans_of_snapshots",
         ]
     );
     assert_eq!(store.migrate().await, Ok(Vec::new()));

@@ -162,6 +162,11 @@ pub struct WorkerFacts {
 }
 
 impl WorkerFacts {
+    /// Returns the attempts that wait for a child process, as far as they are listed.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Running> {
+        self.lanes.iter().flat_map(|lane| &lane.waiting)
+    }
+
     /// Returns how many attempts run.
     #[must_use]
     pub fn running(&self) -> usize {

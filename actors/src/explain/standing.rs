@@ -67,6 +67,18 @@ fn in_flight(facts: &Facts, id: TaskId, stored: &StoredFacts) -> Vec<Reason> {
         reasons.push(
             Reason::new(kind, text).command(format!("celeriac task revoke {id} --terminate")),
         );
+    } else if let Some(waiting) = worker.waiting().find(|waiting| waiting.id == id) {
+        let waits = span(std::time::Duration::from_millis(waiting.elapsed_ms));
+        let busy = worker.children.iter().filter(|child| child.id.is_some());
+        let text = format!(
+            "it has waited on {holder} for a child process for {waits}; {} of its {} children have an attempt, \
+             `isolation.children` says how many there may be",
+            busy.count(),
+            worker.children.len()
+        );
+        reasons.push(
+            Reason::new(ReasonKind::ChildWait, text).command(format!("celeriac tree {holder}")),
+        );
     } else if worker.lists_all() {
         let text = format!("{holder} has fetched it and not started it yet");
         reasons.push(Reason::new(ReasonKind::Prefetched, text));

@@ -330,7 +330,7 @@ fn what_is_dropped_instead_of_started_says_so() {
 
 #[test]
 fn a_task_in_flight_is_with_its_holder() {
-    use ReasonKind::{BlockedThread, ConcurrencyFull, Prefetched, Revoked, Running};
+    use ReasonKind::{BlockedThread, ChildWait, ConcurrencyFull, Prefetched, Revoked, Running};
     let mut facts = held();
     first(&facts, Prefetched, "w:1:a has fetched it", "");
     let other = TaskId::from_bytes([8; 16]);
@@ -338,6 +338,15 @@ fn a_task_in_flight_is_with_its_holder() {
     assert_eq!(kinds(&facts), [Prefetched, ConcurrencyFull]);
     facts.workers[0].lanes[0].blocked_by = Some(running(other));
     assert_eq!(kinds(&facts), [Prefetched, ConcurrencyFull, BlockedThread]);
+    let mut standby = lane(&[]);
+    standby.waiting = vec![running(id())];
+    facts.workers[0].lanes = vec![standby];
+    first(
+        &facts,
+        ChildWait,
+        "for a child process for 4.0s",
+        "celeriac tree w:1:a",
+    );
     facts.workers[0].lanes = vec![lane(&[id()])];
     first(&facts, Running, "(5.0s), attempt 2", "celeriac task revoke");
     facts.workers[0].children = vec![ChildStatus {

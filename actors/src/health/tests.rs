@@ -1,4 +1,4 @@
-//! Tests of the verdict: facts go in, findings and changes come out.
+//! Each fact has its reason, and reasons do not flap.
 
 use std::time::Duration;
 

@@ -21,6 +21,7 @@ use crate::intensity::Limit;
 use crate::lane::{Board, LaneSeat};
 use crate::panics::catch;
 use crate::policy::Policy;
+use crate::progress::{Listener, Progress};
 use crate::registry::{Kind, Kinds, Registry};
 use crate::runner::AttemptEnd;
 use crate::supervisor::Root;
@@ -62,6 +63,17 @@ impl Hosted {
     /// Asks its task to stop.
     pub fn cancel(&self) {
         self.context.cancel();
+    }
+
+    /// Has somebody told how far it has come, a few times a second at most.
+    pub fn listen(&self, listener: Listener) {
+        self.context.report().listen(listener);
+    }
+
+    /// Returns how far it has come, if it has said so.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        self.context.report().get()
     }
 
     /// Returns the attempt, to be told of while it runs.
