@@ -9,7 +9,7 @@ mod completions;
 mod config;
 mod dead;
 mod demo;
-mod demo_tasks;
+pub(crate) mod demo_tasks;
 mod doctor;
 mod enqueue;
 mod exit;
@@ -20,7 +20,6 @@ mod migrate;
 mod output;
 mod policies;
 mod queues;
-mod results;
 mod rights;
 mod run;
 mod session;
@@ -28,10 +27,7 @@ mod spool;
 mod status;
 mod task;
 mod tasks;
-mod text;
 mod tree;
-mod values;
-mod when;
 mod workers;
 
 use std::ffi::OsString;
@@ -40,6 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::admin::{text, values, when};
 use crate::app::App;
 use crate::isolation::Newborn;
 

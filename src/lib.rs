@@ -56,6 +56,8 @@
 //! - [`supervisor`], [`child`], [`reference`](mod@reference): supervision, for actors of one's own.
 //! - `testkit` (feature `testkit`): a broker in memory, a manual clock, a rig, the conformance suite for brokers.
 
+#[cfg(feature = "daemon")]
+mod admin;
 #[cfg(feature = "runtime")]
 pub mod app;
 #[cfg(feature = "daemon")]
@@ -96,6 +98,8 @@ pub mod store;
 mod suggest;
 #[cfg(feature = "daemon")]
 pub mod telemetry;
+#[cfg(feature = "daemon")]
+mod web;
 
 #[cfg(feature = "runtime")]
 pub use app::App;

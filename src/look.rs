@@ -8,4 +8,4 @@ pub(crate) mod revoked;
 pub(crate) mod search;
 pub(crate) mod workers;
 
-pub(crate) use self::patience::{Away, ONE_SHOT, insist};
+pub(crate) use self::patience::{Away, Patience};

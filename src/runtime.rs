@@ -5,6 +5,7 @@
 
 mod leaving;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use celeriac_actors::ports::{Broker, ChildStatus, DeadLetters, Isolation, Spool,
 use celeriac_actors::producer::{Producer, ProducerOptions};
 use celeriac_actors::registry::Registry;
 use celeriac_actors::route::Route;
+use celeriac_actors::supervisor::Observer as TreeObserver;
 use celeriac_actors::time::{Clock, Timestamp};
 use celeriac_actors::tree::{Tree, TreeOptions, TreeParts};
 use serde::{Deserialize, Serialize};
@@ -75,6 +77,10 @@ pub struct RuntimeOptions {
     pub spool: Option<Arc<dyn Spool>>,
     /// Who is told what happens to tasks.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Who is told what happens to the children of the tree.
+    pub tree_observer: Option<TreeObserver>,
+    /// Where this process serves the HTTP API, for its record; default nowhere.
+    pub http: Option<SocketAddr>,
     /// How attempts are isolated, in a program that offers it (see [`isolation::enter`]).
     pub isolation: IsolationOptions,
     /// What the monitor watches and holds it against.
@@ -124,6 +130,8 @@ impl RuntimeOptions {
             clock: Arc::new(SystemClock),
             spool: None,
             observer: None,
+            tree_observer: None,
+            http: None,
             isolation: IsolationOptions::default(),
             monitor: MonitorOptions::default(),
         }
@@ -228,6 +236,9 @@ pub struct WorkerDetail {
     /// How its retry budgets stand.
     #[serde(default)]
     pub retry_budgets: Vec<BudgetStatus>,
+    /// Where it serves the HTTP API.
+    #[serde(default)]
+    pub http: Option<SocketAddr>,
     /// What it counted of each kind of task in each queue, since it started.
     #[serde(default)]
     pub figures: Vec<KindFigures>,
@@ -252,6 +263,7 @@ pub struct Runtime {
     exit: watch::Receiver<Option<Exit>>,
     quiet: Arc<watch::Sender<bool>>,
     monitor: Monitor,
+    blocking: BlockingPool,
     /// Through which the herald finds the tree, for as long as this handle lives.
     _seen: Arc<OnceLock<Arc<Tree>>>,
 }
@@ -310,6 +322,7 @@ impl Runtime {
             environment: environment(&options, worker.log.clone()),
             worker,
         };
+        let blocking = parts.worker.blocking.clone();
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
         let (orders, orders_in) = mpsc::channel(4);
         let (exit, exit_in) = watch::channel(None);
@@ -336,6 +349,7 @@ impl Runtime {
             exit: exit_in,
             quiet,
             monitor,
+            blocking,
             _seen: seen,
         })
     }
@@ -368,6 +382,24 @@ impl Runtime {
     #[must_use]
     pub fn breakers(&self) -> Vec<BreakerView> {
         self.tree.breakers()
+    }
+
+    /// Returns how long the broker has been away, and what it said.
+    #[must_use]
+    pub fn broker_outage(&self) -> Option<(Duration, String)> {
+        self.tree.broker_outage()
+    }
+
+    /// Returns what was counted of each kind of task in each queue since it started.
+    #[must_use]
+    pub fn figures(&self) -> Vec<KindFigures> {
+        self.tree.figures()
+    }
+
+    /// Returns how many threads hang in blocking work that has overstayed its limit.
+    #[must_use]
+    pub fn stuck_threads(&self) -> usize {
+        self.blocking.stuck()
     }
 
     /// Returns the monitor: the verdict about the whole, as this process sees it.
@@ -484,7 +516,7 @@ fn environment(options: &RuntimeOptions, log: Logger) -> Environment {
         log,
         clock: Arc::clone(&options.clock),
         seed: u64::from(u32::from_be_bytes(random_bytes())),
-        observer: None,
+        observer: options.tree_observer.clone(),
     }
 }
 
@@ -610,6 +642,7 @@ fn describe(
         alive: true,
     };
     let (tree, quiet) = (Arc::downgrade(tree), Arc::clone(quiet));
+    let http = options.http;
     Arc::new(move || {
         let tree = tree.upgrade()?;
         let tree = tree.get()?;
@@ -629,6 +662,7 @@ fn describe(
             broker_away: away(tree.broker_outage()),
             store_away: away(tree.store_outage()),
             retry_budgets: tree.retry_budgets(),
+            http,
             figures: tree.figures(),
             told_at: Some(worker.clock.now()),
             tasks: Some(tasks.clone()),

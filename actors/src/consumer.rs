@@ -102,7 +102,7 @@ impl ConsumerSetup {
     }
 
     pub(crate) fn received(&self, job: &Job) {
-        if let Some(observer) = &self.observer {
+        if let Some(observer) = self.observer.as_ref().filter(|it| it.is_listening()) {
             let about = self.about(&job.header, Some(job.envelope.task.clone()));
             observer.task(&TaskEvent::Received { about: &about });
         }

@@ -44,4 +44,10 @@ pub enum TaskEvent<'a> {
 pub trait Observer: Send + Sync + 'static {
     /// Is called for each event, in the order in which they happen on a lane.
     fn task(&self, event: &TaskEvent<'_>);
+
+    /// Returns whether it wants to hear anything now: while it does not, events that cost something to make are left
+    /// out. It is asked for each task.
+    fn is_listening(&self) -> bool {
+        true
+    }
 }

@@ -6,20 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_actors::breaker::{Board, BoardError, BreakerPolicy, BreakerRecord, BreakerState};
+use celeriac_actors::breaker::{Board, BoardError, BreakerRecord, BreakerState};
 use celeriac_actors::ids::{BreakerName, TaskName};
 use celeriac_actors::ports::Broker;
 use celeriac_actors::time::Clock as _;
 use clap::Subcommand;
 
-use self::overview::{Breaker, Overview};
 use super::Global;
 use super::exit::{Exit, Failure};
 use super::output;
-use super::session::{Away, Session, operator};
+use super::session::{Session, operator};
+use crate::admin::breakers::{Breaker, Overview, checked_length};
+use crate::admin::fault::Fault;
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::store::AuditEntry;
 use crate::suggest::did_you_mean;
 
 pub(super) mod overview;
@@ -49,19 +49,14 @@ pub(crate) enum BreakerCommand {
     },
 }
 
-/// The longest time for which a breaker is opened by hand.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
-
 /// Reads for how long a breaker is to be open.
 fn length(text: &str) -> Result<Duration, String> {
     let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if length < BreakerPolicy::MIN_OPEN || length > LONGEST {
-        return Err(
-            "it can be open for 10ms to 365days; without --for it is until it is closed by hand, and `breaker close` closes it"
-                .to_owned(),
-        );
-    }
-    Ok(length)
+    checked_length(length).map_err(|why| {
+        format!(
+            "{why}; without --for it is until it is closed by hand, and `breaker close` closes it"
+        )
+    })
 }
 
 pub(crate) fn run(command: &BreakerCommand, global: &Global, app: &App) -> Result<Exit, Failure> {
@@ -80,7 +75,7 @@ pub(crate) fn run(command: &BreakerCommand, global: &Global, app: &App) -> Resul
             BreakerCommand::Close { name } => {
                 let known = look(&broker).await?;
                 if known.find(name).is_none() {
-                    return Err(unknown(&known, name));
+                    return Err(Failure::from(known.unknown(name)));
                 }
                 let now = SystemClock.now();
                 let who = operator();
@@ -114,7 +109,7 @@ async fn show(
 ) -> Result<Exit, Failure> {
     let overview = look(&broker).await?;
     let Some(breaker) = overview.find(name) else {
-        return Err(unknown(&overview, name));
+        return Err(Failure::from(overview.unknown(name)));
     };
     if session.json {
         output::json(&breaker.document());
@@ -122,16 +117,6 @@ async fn show(
         output::line(&breaker.draw(SystemClock.now()));
     }
     Ok(Exit::Ok)
-}
-
-fn unknown(overview: &Overview, name: &BreakerName) -> Failure {
-    let known = overview.breakers.iter().map(|it| it.record.name.as_str());
-    let hint = did_you_mean(name.as_str(), known.clone());
-    let hint = hint.unwrap_or_else(|| match known.collect::<Vec<_>>() {
-        known if known.is_empty() => "no worker uses one, and none is open".to_owned(),
-        known => format!("there are {}", known.join(", ")),
-    });
-    Failure::usage(format!("there is no breaker `{name}`; {hint}"))
 }
 
 /// Changes a breaker by hand, writes the audit, and says what holds now.
@@ -186,16 +171,7 @@ fn kind(app: &App, name: &BreakerName) -> &'static str {
 
 /// Writes into the audit what was done.
 async fn audit(session: &Session, action: &str, record: &BreakerRecord) -> Result<(), Failure> {
-    let entry = AuditEntry {
-        at: record.since,
-        actor: record.by.clone(),
-        action: action.to_owned(),
-        target: record.name.to_string(),
-        detail: match record.until {
-            Some(until) => format!("until {until}"),
-            None => record.state.as_str().to_owned(),
-        },
-    };
+    let entry = crate::admin::breakers::audited(action, record);
     let store = session.store();
     let written = async {
         let store = store?;
@@ -207,20 +183,8 @@ async fn audit(session: &Session, action: &str, record: &BreakerRecord) -> Resul
     })
 }
 
-impl Away for BoardError {
-    fn is_away(&self) -> bool {
-        match self {
-            Self::Broker(error) => error.is_outage(),
-            _ => matches!(self, Self::Contended),
-        }
-    }
-}
-
 impl From<BoardError> for Failure {
     fn from(error: BoardError) -> Self {
-        match error {
-            BoardError::Broker(error) => error.into(),
-            error => Self::unavailable(error),
-        }
+        Fault::from(error).into()
     }
 }

@@ -19,7 +19,6 @@ mod revive;
 mod show;
 mod stats;
 mod tally;
-mod view;
 
 use std::path::PathBuf;
 

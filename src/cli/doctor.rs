@@ -10,11 +10,10 @@ mod sample;
 
 use std::sync::Arc;
 
-use celeriac_actors::ports::{Broker, QueueStatus};
+use celeriac_actors::ports::Broker;
 use clap::Args;
 
 use self::finding::{Blame, Finding, Verdict};
-use self::sample::OWN_QUEUE;
 use super::Global;
 use super::exit::{Exit, Failure};
 use super::output;
@@ -28,11 +27,6 @@ pub(crate) struct DoctorArgs {
     /// Also send a task through and time each hop.
     #[arg(long)]
     task: bool,
-}
-
-/// Returns whether a queue is nothing but what `doctor --task` left behind: nobody else puts tasks there.
-pub(super) fn is_trace(queue: &QueueStatus) -> bool {
-    queue.queue.as_str() == OWN_QUEUE && queue.held() == 0
 }
 
 /// Prints findings as they come, and remembers the worst.

@@ -1,13 +1,10 @@
 //! `celeriac enqueue`: adds tasks, one kind or a whole input of lines, and waits for their ends when asked to.
 
 mod asks;
-mod blame;
 mod chunks;
 pub(super) mod lines;
-mod order;
 mod sender;
 mod wait;
-mod when;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,20 +17,18 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-pub(super) use self::asks::pair;
-pub(super) use self::order::known_queue;
-pub(super) use self::wait::error_of;
-
 use self::asks::AskArgs;
 use self::lines::Numbered;
-use self::order::{Desk, Order};
 use self::sender::{Sender, Show, Stopped, Tally};
 use self::wait::{PATIENCE, Waiting};
 use super::exit::{Exit, Failure};
 use super::policies::adjust;
-use super::session::{Session, with_commands};
+use super::session::Session;
 use super::text::brief;
 use super::{Global, demo_tasks, output, values};
+use crate::admin::enqueue::order::{Desk, Order};
+use crate::admin::enqueue::when;
+use crate::admin::with_commands;
 use crate::app::App;
 use crate::client::Client;
 

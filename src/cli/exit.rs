@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use celeriac_actors::health::Verdict;
 
 use super::output;
+use crate::admin::fault::Fault;
 
 /// How a command ended, as scripts see it. Numbers follow `sysexits.h` where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,17 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Broker(error) => error.into(),
+            Fault::Store(error) => error.into(),
+            Fault::Away(_) | Fault::Unrecorded(_) => Self::new(Exit::Unavailable, fault),
+            Fault::Missing(_) | Fault::Conflict(_) => Self::new(Exit::Usage, fault),
+        }
     }
 }
 

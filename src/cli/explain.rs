@@ -9,10 +9,11 @@ use super::exit::{Exit, Failure};
 use super::output::plain;
 use super::queues::change::known;
 use super::session::Session;
-use super::task::read_id;
 use super::{Global, output};
+use crate::admin::task_view::read_id;
 use crate::app::App;
 use crate::clock::SystemClock;
+use crate::look::Patience;
 use crate::look::explain::Ask;
 use crate::look::hunt::Hunt;
 
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global, app: &App) -> Result<Exit
     let ask = Ask {
         broker: &broker,
         now: SystemClock.now(),
+        patience: Patience::ONE_SHOT,
         lease: session.config.lease,
         max_attempts: &max_attempts,
     };
@@ -67,6 +69,7 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global, app: &App) -> Result<Exit
             },
             kept_at: keeper.server(),
             limits: session.limits(),
+            patience: Patience::ONE_SHOT,
         };
         Ok(ask.task(&hunt, queue.map(QueueName::as_str)).await?)
     })??;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+pub(crate) use crate::admin::text::{counted, plain, short, size};
 use crate::telemetry::escape;
 
 /// Whether something that was to be read could not be written.
@@ -55,37 +56,6 @@ pub(crate) fn complain(text: &str) {
     let _gone = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Returns text of others as it may be shown on a terminal, on one line: control characters are named, not obeyed.
-pub(crate) fn plain(text: &str) -> String {
-    let mut safe = Vec::with_capacity(text.len());
-    escape::push_plain(&mut safe, text);
-    String::from_utf8_lossy(&safe).into_owned()
-}
-
-/// Returns the start of a text, at most `max` characters of it, with `…` where something is missing.
-pub(crate) fn short(text: &str, max: usize) -> String {
-    if text.chars().count() <= max {
-        return text.to_owned();
-    }
-    let mut start: String = text.chars().take(max.saturating_sub(1)).collect();
-    start.push('…');
-    start
-}
-
-/// Returns a count with its noun, such as `1 dead letter` or `2 dead letters`.
-pub(crate) fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Returns bytes in the largest unit that they fill.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
-        None => counted(bytes, "byte"),
-    }
-}
-
 /// Asks on the terminal whether to go on; `None` when nobody is there to be asked.
 pub(crate) fn confirm(question: &str) -> Option<bool> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
@@ -129,29 +99,4 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         .chain(rows)
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_others_cannot_steer_the_terminal() {
-        assert_eq!(plain("a\x1b[2J\nü"), "a\\u{1b}[2J\\nü");
-        assert_eq!(short("größer", 4), "grö…");
-        assert_eq!(short("groß", 4), "groß");
-    }
-
-    #[test]
-    fn sizes_and_counts_read_well() {
-        for (bytes, text) in [
-            (1, "1 byte"),
-            (1_023, "1023 bytes"),
-            (1_536, "1.5 KiB"),
-            (3 << 30, "3.0 GiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-        assert_eq!(counted(0, "task"), "0 tasks");
-    }
 }

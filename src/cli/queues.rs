@@ -2,22 +2,18 @@
 
 pub(super) mod change;
 
-use std::collections::BTreeMap;
-
-use celeriac_actors::ids::QueueName;
-use celeriac_actors::ports::{Broker, BrokerError, Counters, QueueStatus};
+use celeriac_actors::ports::{Broker, QueueStatus};
 use celeriac_actors::time::{Clock, Timestamp};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use self::change::{OneQueue, PurgeArgs};
-use super::doctor;
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use super::{Global, output, text};
+use crate::admin::queues::{Audit, document, read};
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::config::Config;
 
 /// Shows or changes queues.
 #[derive(Args, Debug)]
@@ -66,46 +62,6 @@ fn list(session: &Session, broker: &dyn Broker) -> Result<Exit, Failure> {
     output::line("");
     output::line(&audit.to_string());
     Ok(Exit::Ok)
-}
-
-/// Reads every queue the broker has heard of, but for a trace of the doctor's, and those that are configured and have not
-/// been used yet.
-pub(super) async fn read(
-    broker: &dyn Broker,
-    config: &Config,
-) -> Result<Vec<QueueStatus>, BrokerError> {
-    let mut used = broker.queues().await?;
-    used.retain(|queue| !doctor::is_trace(queue));
-    let configured = config
-        .queues
-        .keys()
-        .map(|name| (name.clone(), unused(name)));
-    let mut all: BTreeMap<QueueName, QueueStatus> = configured.collect();
-    all.extend(used.into_iter().map(|queue| (queue.queue.clone(), queue)));
-    Ok(all.into_values().collect())
-}
-
-fn unused(queue: &QueueName) -> QueueStatus {
-    QueueStatus {
-        queue: queue.clone(),
-        ready: 0,
-        scheduled: 0,
-        retrying: 0,
-        active: 0,
-        dead_outbox: 0,
-        paused: false,
-        consumers: 0,
-        oldest_ready: None,
-        counters: Counters::default(),
-    }
-}
-
-/// Returns a queue as a document.
-pub(super) fn document(queue: &QueueStatus) -> Value {
-    let mut document = json!(queue);
-    document["held"] = queue.held().into();
-    document["outstanding"] = json!(queue.counters.outstanding());
-    document
 }
 
 /// Draws what the queues hold.
@@ -174,73 +130,12 @@ pub(super) fn counted(queues: &[QueueStatus]) -> String {
     output::table(&head, &queues.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Whether every task that came in has ended or is still there, by the broker's own counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Audit {
-    came: u128,
-    ended: u128,
-    held: u128,
-}
-
-impl Audit {
-    pub(super) fn of(queues: &[QueueStatus]) -> Self {
-        let mut audit = Self::default();
-        for queue in queues {
-            let counters = &queue.counters;
-            audit.came += u128::from(counters.enqueued) + u128::from(counters.revived);
-            for ended in [
-                counters.succeeded,
-                counters.dead,
-                counters.cancelled,
-                counters.expired,
-            ] {
-                audit.ended += u128::from(ended);
-            }
-            audit.held += u128::from(queue.held());
-        }
-        audit
-    }
-
-    /// Tasks that came in and are neither ended nor held; what there is too much counts as made up.
-    fn verdict(&self) -> (u128, u128) {
-        let known = self.ended + self.held;
-        (
-            self.came.saturating_sub(known),
-            known.saturating_sub(self.came),
-        )
-    }
-
-    pub(super) fn document(&self) -> Value {
-        let (lost, made_up) = self.verdict();
-        json!({
-            "came": self.came,
-            "ended": self.ended,
-            "outstanding": self.came.saturating_sub(self.ended),
-            "held": self.held,
-            "lost": lost,
-            "made_up": made_up,
-        })
-    }
-}
-
-impl std::fmt::Display for Audit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (lost, made_up) = self.verdict();
-        write!(
-            f,
-            "audit: {} came in = {} ended + {} held; lost = {lost}",
-            self.came, self.ended, self.held
-        )?;
-        if made_up > 0 {
-            write!(f, ", made up = {made_up}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::queues::unused;
+    use celeriac_actors::ids::QueueName;
+    use celeriac_actors::ports::Counters;
 
     fn queue(ready: u64, counters: Counters) -> QueueStatus {
         QueueStatus {

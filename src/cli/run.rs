@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use celeriac_actors::backoff::Backoff;
 use celeriac_actors::budget::RetryBudget;
+use celeriac_actors::events::Observer;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::intensity::Limit;
 use celeriac_actors::permits::QueueShare;
 use celeriac_actors::policy::ResultLimits;
-use celeriac_actors::ports::{Broker, Snapshots, Spool};
+use celeriac_actors::ports::{Broker, DeadLetters, Snapshots, Spool};
 use celeriac_actors::tree::TreeOptions;
 use clap::Args;
 use slog::{Logger, error, info, warn};
@@ -26,13 +27,16 @@ use super::Global;
 use super::demo_tasks;
 use super::exit::{Exit, Failure};
 use super::policies::adjust;
-use super::session::{Session, with_commands};
+use super::session::Session;
+use crate::admin::with_commands;
 use crate::app::App;
+use crate::clock::SystemClock;
 use crate::config::{Config, Recycle, StoreTarget};
 use crate::database::outbox::Gauges;
 use crate::isolation::{IsolationOptions, own_program};
 use crate::runtime::{self, Runtime, RuntimeOptions, fresh_worker_id};
 use crate::telemetry;
+use crate::web::{Ground, Hub, Web, Work};
 
 /// How often `--burst` looks whether everything is done.
 const BURST_LOOK: Duration = Duration::from_millis(100);
@@ -50,6 +54,12 @@ pub(crate) struct RunArgs {
     /// How many attempts run at once; 16 for each core by default.
     #[arg(long, value_name = "N")]
     concurrency: Option<String>,
+    /// Serve the HTTP API here; 127.0.0.1:7654 by default, port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_http")]
+    http: Option<String>,
+    /// Serve no HTTP API.
+    #[arg(long)]
+    no_http: bool,
     /// End with 0 when nothing is ready, active, due for retry, unsettled, spooled or in an outbox of the program.
     #[arg(long)]
     burst: bool,
@@ -73,6 +83,8 @@ pub(crate) fn run(args: &RunArgs, global: Global, app: App) -> Result<Exit, Fail
         ("consume", args.queues.clone()),
         ("concurrency", args.concurrency.clone()),
         ("environment", args.env.clone()),
+        ("http.addr", args.http.clone()),
+        ("http.enabled", args.no_http.then(|| "false".to_owned())),
     ];
     app.check()
         .map_err(|error| Failure::new(Exit::Usage, error))?;
@@ -126,9 +138,28 @@ fn end_with_parent() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Starts to serve HTTP, before anything else runs: a daemon that waits for its broker lives.
+fn serve(session: &Session, log: &Logger, hub: &Arc<Hub>) -> Result<Option<Web>, Failure> {
+    let Some(config) = &session.config.http else {
+        return Ok(None);
+    };
+    let ground = Ground {
+        config: session.config.clone(),
+        effective: session.effective.clone(),
+        limits: session.limits(),
+        keeper: session.keeper(),
+        clock: Arc::new(SystemClock),
+        log: log.clone(),
+    };
+    Web::start(config, ground, Arc::clone(hub)).map_err(Failure::usage)
+}
+
 fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<Exit, Failure> {
     let config = &session.config;
     let worker = fresh_worker_id();
+    let hub = Hub::new(Arc::new(SystemClock));
+    // Dropped last: it answers until everything else has ended.
+    let web = serve(session, log, &hub)?;
     let clockwork = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -164,14 +195,15 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
     if let Err(error) = make_data_directory(config) {
         warn!(log, "the data directory cannot be made"; "path" => %config.data_dir.display(), "error" => %error);
     }
-    match session.store() {
-        Ok(store) => {
-            let store = Arc::new(store);
-            options.monitor.snapshots = Some(Arc::clone(&store) as Arc<dyn Snapshots>);
-            options.store = Some(store);
-        }
-        Err(failure) => return Err(failure),
+    let store = Arc::new(session.store()?);
+    options.store = Some(Arc::clone(&store) as Arc<dyn DeadLetters>);
+    options.monitor.snapshots = Some(Arc::clone(&store) as Arc<dyn Snapshots>);
+    if let Some(web) = &web {
+        options.http = Some(web.address());
+        options.observer = Some(Arc::clone(&hub) as Arc<dyn Observer>);
+        options.tree_observer = Some(hub.of_tree());
     }
+    let registry = app.registry().clone();
     let burst = args.burst.then(|| Burst {
         broker: Arc::clone(&broker),
         outboxes: app.outboxes(),
@@ -179,10 +211,21 @@ fn daemon(args: &RunArgs, session: &Session, app: App, log: &Logger) -> Result<E
         consumed: config.consume.clone(),
     });
     let runtime = Runtime::start(app, options).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let runtime = Arc::new(runtime);
+    if let Some(web) = &web {
+        web.attach(Work {
+            runtime: Arc::clone(&runtime),
+            broker: Arc::clone(&broker),
+            store,
+            registry,
+        });
+    }
+    let _for_as_long_as_it_lives =
+        clockwork.spawn(Arc::clone(&hub).verdicts(runtime.monitor().subscribe()));
     clockwork.block_on(async {
         info!(log, "runs"; "worker" => %runtime.worker(), "concurrency" => config.concurrency,
             "durability" => broker.durability().as_str(), "broker" => %config.broker);
-        live(&runtime, signals, config.grace, burst, log).await
+        live(&runtime, signals, (config.grace, web.as_ref()), burst, log).await
     })
 }
 
@@ -201,7 +244,7 @@ fn make_data_directory(config: &Config) -> io::Result<()> {
 async fn live(
     runtime: &Runtime,
     mut signals: Signals,
-    grace: Duration,
+    (grace, web): (Duration, Option<&Web>),
     burst: Option<Burst>,
     log: &Logger,
 ) -> Result<Exit, Failure> {
@@ -210,6 +253,7 @@ async fn live(
         () = until_done(burst) => runtime.stop(grace).await,
         () = notify_systemd(runtime) => runtime.exited().await,
         () = signals.next() => {
+            web.iter().for_each(|web| web.leaving());
             info!(log, "told to stop; finishing what runs"; "grace" => %humantime::format_duration(grace));
             let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             let hurry = async {

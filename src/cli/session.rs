@@ -15,28 +15,32 @@ use celeriac_actors::producer::ProducerOptions;
 use celeriac_actors::time::Clock as _;
 
 use super::exit::{Exit, Failure};
-use super::results::Keeper;
 use super::rights::{advice, is_there};
 use super::{Global, demo_tasks, output};
+use crate::admin::keeper::Keeper;
 use crate::app::App;
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::config::{
-    self, BrokerTarget, Config, Flags, Mistake, Note, Sources, StoreTarget, Synchronous,
+    self, BrokerTarget, Config, Effective, Flags, Mistake, Note, Sources, StoreTarget, Synchronous,
 };
 use crate::late::LateBroker;
-use crate::look::{self, ONE_SHOT};
+pub(crate) use crate::look::Away;
+use crate::look::Patience;
 use crate::spool::{self, SpoolOptions, SqliteSpool};
 use crate::sqlite::{OpenError, SqliteBroker, SqliteOptions};
 use crate::store::{Store, StoreOptions, StoreUrl};
 
-pub(crate) use crate::look::Away;
+/// How long a one-shot command waits for a broker or store that is away.
+const ONE_SHOT: Duration = Patience::ONE_SHOT.span();
 
 /// What a command works with.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) notes: Vec<Note>,
+    /// The configuration as it is shown: secrets are hidden.
+    pub(crate) effective: Effective,
     /// What is wrong with the programs of commands on this machine.
     pub(crate) programs: Vec<Mistake>,
     pub(crate) json: bool,
@@ -56,7 +60,7 @@ impl Session {
         let sources = sources(global, app, set);
         let loaded = config::load(&sources);
         let programs = config::check_programs(&sources, &loaded);
-        let notes = loaded.notes.clone();
+        let (notes, effective) = (loaded.notes.clone(), loaded.effective.clone());
         if loaded.report.errors() == 0 && loaded.report.warnings() > 0 {
             output::complain(loaded.report.to_string().trim_end());
         }
@@ -64,6 +68,7 @@ impl Session {
             .into_result()
             .map_err(|report| Failure::new(Exit::Usage, report))?;
         Ok(Self {
+            effective,
             programs,
             ..Self::new(config, notes, global.json)
         })
@@ -74,6 +79,7 @@ impl Session {
         Self {
             config,
             notes,
+            effective: Effective { keys: Vec::new() },
             programs: Vec::new(),
             json,
             log: slog::Logger::root(slog::Discard, slog::o!()),
@@ -260,7 +266,7 @@ impl Session {
         R: Future<Output = Result<T, E>>,
         E: Away,
     {
-        look::insist(step).await
+        Patience::ONE_SHOT.insist(step).await
     }
 }
 
@@ -301,11 +307,6 @@ pub(crate) fn sources(global: &Global, app: &App, set: &[(&str, Option<String>)]
     sources.tasks = names(app);
     sources.demo_tasks = names(&demo_tasks::add(App::new()));
     sources
-}
-
-/// Adds the commands of a configuration to a program.
-pub(crate) fn with_commands(app: App, config: &Config) -> App {
-    config.commands.iter().cloned().fold(app, App::command)
 }
 
 /// Opens the embedded broker, again for a while when somebody else has locked it.

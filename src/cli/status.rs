@@ -1,34 +1,36 @@
 //! `celeriac status`: the whole at a glance, read from the broker, whichever process runs the work.
 
-use std::collections::BTreeSet;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_actors::activity::{LaneActivity, Running};
-use celeriac_actors::breaker::{Board, BoardError};
 use celeriac_actors::ids::QueueName;
-use celeriac_actors::ports::{Broker, BrokerError, Durability, QueueStatus};
+use celeriac_actors::ports::{Broker, BrokerError};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::breaker::overview::{Breaker, Overview};
 use super::exit::{Exit, Failure};
-use super::queues::{self, Audit};
+use super::queues;
 use super::session::Session;
 use super::spool::{self, Seen};
 use super::text::{ago, span};
 use super::when::to_the_second;
-use super::workers::{self, Worker};
 use super::{Global, output};
+use crate::admin::breakers::Breaker;
+use crate::admin::overview::Whole;
+use crate::admin::queues::Audit;
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::database::outbox::{Gauges, OutboxStatus};
+use crate::look::Patience;
 use crate::look::revoked::{Revoked, fate};
+use crate::look::workers::Worker;
 
 /// The most running attempts that are listed.
 const MAX_RUNNING: usize = 20;
@@ -85,13 +87,10 @@ fn without_broker(failure: Failure, session: &Session, now: Timestamp) -> Failur
 
 /// What was read.
 struct Status {
-    durability: Durability,
+    whole: Whole,
     spool: Option<Seen>,
     /// The program's outboxes, where it has some, or why they cannot be read.
     outbox: Option<Result<OutboxStatus, String>>,
-    queues: Vec<QueueStatus>,
-    workers: Vec<Worker>,
-    breakers: Overview,
     /// Of the queues of which tasks run.
     revoked: Revoked,
 }
@@ -104,44 +103,19 @@ fn at_work(workers: &[Worker]) -> BTreeSet<QueueName> {
     running.map(|running| running.queue.clone()).collect()
 }
 
-/// Reads the breakers; a board that cannot be read here hides nothing else.
-async fn breakers(broker: &Arc<dyn Broker>, workers: &[Worker]) -> Result<Overview, BrokerError> {
-    let board = match Board::of(Arc::clone(broker)).read().await {
-        Err(BoardError::Broker(error)) => return Err(error),
-        board => board.unwrap_or_default(),
-    };
-    Ok(Overview::of(board, workers))
-}
-
 async fn look(broker: &Arc<dyn Broker>, config: &Config) -> Result<Status, BrokerError> {
-    let workers = workers::read(&**broker).await?;
+    let whole = Whole::read(broker, config).await?;
     Ok(Status {
-        breakers: breakers(broker, &workers).await?,
-        revoked: Revoked::read(&**broker, at_work(&workers)).await?,
-        durability: broker.durability(),
+        revoked: Revoked::read(&**broker, at_work(&whole.workers), Patience::ONE_SHOT).await?,
+        whole,
         spool: spool::look(config),
         outbox: None,
-        queues: queues::read(&**broker, config).await?,
-        workers,
     })
 }
 
 impl Status {
     fn document(&self, broker: &str, now: Timestamp) -> Value {
-        let queues: Vec<Value> = self.queues.iter().map(queues::document).collect();
-        let workers: Vec<Value> = self.workers.iter().map(|w| w.document(now)).collect();
-        let mut document = json!({
-            "broker": broker,
-            "durability": self.durability,
-            "now": now.to_string(),
-            "queues": queues,
-            "workers": workers,
-            "running": self.workers.iter().map(Worker::running).sum::<usize>(),
-            "waiting_for_child": self.waiting_for_a_child(),
-            "breakers": self.breakers.document(),
-            "outages": self.workers.iter().flat_map(Worker::outages).collect::<Vec<_>>(),
-            "audit": Audit::of(&self.queues).document(),
-        });
+        let mut document = self.whole.document(broker, now);
         if let Some(spool) = &self.spool {
             document["spool"] = spool.document();
         }
@@ -158,8 +132,8 @@ impl Status {
 
     fn draw(&self, broker: &str, now: Timestamp) -> String {
         let mut parts = vec![
-            format!("broker  {broker} ({})", self.durability.as_str()),
-            queues::held(&self.queues, now),
+            format!("broker  {broker} ({})", self.whole.durability.as_str()),
+            queues::held(&self.whole.queues, now),
             self.draw_workers(now),
         ];
         if let Some(spool) = &self.spool {
@@ -168,14 +142,19 @@ impl Status {
         parts.extend(self.draw_outbox());
         parts.extend(self.draw_running());
         parts.extend(self.draw_children());
-        let shut = self.breakers.table(now, Breaker::is_shut);
+        let shut = self.whole.breakers.table(now, Breaker::is_shut);
         parts.extend((!shut.is_empty()).then_some(shut));
-        let mut outages: Vec<String> = self.workers.iter().flat_map(Worker::outages).collect();
-        outages.extend(self.workers.iter().flat_map(Worker::spent_budgets));
+        let mut outages: Vec<String> = self
+            .whole
+            .workers
+            .iter()
+            .flat_map(Worker::outages)
+            .collect();
+        outages.extend(self.whole.workers.iter().flat_map(Worker::spent_budgets));
         if !outages.is_empty() {
             parts.push(outages.join("\n"));
         }
-        parts.push(Audit::of(&self.queues).to_string());
+        parts.push(Audit::of(&self.whole.queues).to_string());
         parts.join("\n\n")
     }
 
@@ -194,7 +173,7 @@ impl Status {
     }
 
     fn draw_workers(&self, now: Timestamp) -> String {
-        if self.workers.is_empty() {
+        if self.whole.workers.is_empty() {
             return "no worker has been seen; start one with `celeriac run`".to_owned();
         }
         let row = |worker: &Worker| {
@@ -216,9 +195,25 @@ impl Status {
             ]
         };
         let head = ["WORKER", "STATE", "UP", "SEEN", "RUNNING", "QUEUES"];
-        let mut text = output::table(&head, &self.workers.iter().map(row).collect::<Vec<_>>());
-        let silent = self.workers.iter();
-        for line in silent.filter_map(|worker| worker.obituary(&self.workers, now)) {
+        let mut text = output::table(
+            &head,
+            &self.whole.workers.iter().map(row).collect::<Vec<_>>(),
+        );
+        for worker in self
+            .whole
+            .workers
+            .iter()
+            .filter(|worker| worker.record.alive)
+        {
+            if let Some(address) = worker.detail.as_ref().and_then(|detail| detail.http) {
+                text.push_str(&format!(
+                    "\n{} serves http://{address}",
+                    worker.record.worker
+                ));
+            }
+        }
+        let silent = self.whole.workers.iter();
+        for line in silent.filter_map(|worker| worker.obituary(&self.whole.workers, now)) {
             text.push('\n');
             text.push_str(&line);
         }
@@ -227,7 +222,11 @@ impl Status {
 
     /// Draws the child processes of all workers, where there are some.
     fn draw_children(&self) -> Option<String> {
-        let alive = self.workers.iter().filter(|worker| worker.record.alive);
+        let alive = self
+            .whole
+            .workers
+            .iter()
+            .filter(|worker| worker.record.alive);
         let rows: Vec<Vec<String>> = alive
             .flat_map(|worker| {
                 let children = worker.detail.iter().flat_map(|detail| &detail.children);
@@ -250,18 +249,13 @@ impl Status {
             .collect();
         let head = ["CHILD", "TASK", "ID", "FOR", "DONE", "MEMORY", "WORKER"];
         let mut text = (!rows.is_empty()).then(|| output::table(&head, &rows));
-        let waiting = self.waiting_for_a_child();
+        let waiting = self.whole.waiting_for_a_child();
         if waiting > 0 {
             let waiting = output::counted(waiting as u64, "attempt");
             let line = format!("waiting for a child: {waiting}");
             text = Some(text.map_or_else(|| line.clone(), |text| format!("{text}\n{line}")));
         }
         text
-    }
-
-    fn waiting_for_a_child(&self) -> usize {
-        let all = self.workers.iter().map(Worker::waiting_for_a_child);
-        all.sum()
     }
 
     /// What there is to say of an attempt that runs.
@@ -274,7 +268,11 @@ impl Status {
     }
 
     fn draw_running(&self) -> Option<String> {
-        let alive = self.workers.iter().filter(|worker| worker.record.alive);
+        let alive = self
+            .whole
+            .workers
+            .iter()
+            .filter(|worker| worker.record.alive);
         let lanes: Vec<(&Worker, &LaneActivity)> = alive
             .flat_map(|worker| {
                 let lanes = worker.detail.iter().flat_map(|detail| &detail.lanes);

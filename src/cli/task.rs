@@ -1,21 +1,21 @@
 //! `celeriac task`: everything that is known of one task, wherever it is; and revoking it.
 
-mod census;
+mod draw;
 mod revoke;
-mod view;
 
-use celeriac_actors::ids::{BurialId, TaskId};
+use celeriac_actors::ids::TaskId;
 use celeriac_actors::ports::Broker;
 use celeriac_actors::time::Clock;
 use clap::{Args, Subcommand};
 
-use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
 use super::session::Session;
-use super::text::brief;
 use super::{Global, output};
+use crate::admin::enqueue::known_queue;
+use crate::admin::task_view::{self, read_id};
 use crate::app::App;
 use crate::clock::SystemClock;
+use crate::look::Patience;
 use crate::look::hunt::{Found, Hunt};
 
 /// What is done with one task.
@@ -69,9 +69,9 @@ fn show(args: &ShowArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
         });
     }
     if session.json {
-        output::json(&view::document(id, &found, &session.limits()));
+        output::json(&task_view::document(id, &found, &session.limits()));
     } else {
-        output::line(&view::draw(
+        output::line(&draw::draw(
             id,
             &found,
             &session.limits(),
@@ -81,22 +81,8 @@ fn show(args: &ShowArgs, global: &Global, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Reads the id of a task; that of a dead letter is another one's argument.
-pub(super) fn read_id(text: &str) -> Result<TaskId, String> {
-    text.parse().map_err(|error| {
-        let typed = brief(text, 60);
-        match text.trim().parse::<BurialId>() {
-            Ok(letter) => format!(
-                "`{typed}` is the id of a dead letter: `dead show {letter}` shows it, `task show {}` its task",
-                letter.task
-            ),
-            Err(_) => format!("`{typed}` is no id of a task: {error}"),
-        }
-    })
-}
-
-/// Looks for a task, and says what could not be asked.
-pub(super) async fn find(
+/// Looks for a task everywhere; says so where the store could not be asked.
+async fn find(
     session: &Session,
     broker: &dyn Broker,
     id: TaskId,
@@ -113,6 +99,7 @@ pub(super) async fn find(
         },
         kept_at: keeper.server(),
         limits: session.limits(),
+        patience: Patience::ONE_SHOT,
     };
     let found = hunt.find(queue).await?;
     if let Some(why) = &found.store_unread {

@@ -2,25 +2,25 @@
 
 use std::ops::ControlFlow;
 
-use celeriac_actors::envelope::Envelope;
 use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::QueueName;
 use celeriac_actors::ports::{BrokerError, QueueStatus, StoredTask};
-use celeriac_actors::route;
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::enqueue::known_queue;
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use super::text::{ago, brief, when};
 use super::{Global, output};
+use crate::admin::enqueue::known_queue;
+use crate::admin::tasks::Row;
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::look::revoked::{Revoked, fate};
-use crate::look::search::{Search, open, stored};
+use crate::look::Patience;
+use crate::look::revoked::Revoked;
+use crate::look::search::{Search, stored};
 
 /// The states in which tasks are stored, what happens now first.
 const STATES: [TaskState; 4] = [
@@ -110,7 +110,7 @@ impl Listing {
             .map(|(queue, state)| stored(queue, *state))
             .sum();
         let mut rows = Vec::new();
-        let mut search = Search::new(broker);
+        let mut search = Search::new(broker, Patience::ONE_SHOT);
         for (at, (queue, state)) in places.iter().enumerate() {
             let mut visit = |queue: &QueueName, task: StoredTask| {
                 let row = Row::of(queue, task, &limits);
@@ -134,7 +134,7 @@ impl Listing {
             }
         }
         let revoked = rows.iter().map(|row| row.queue.clone()).collect();
-        let revoked = Revoked::read(broker, revoked).await?;
+        let revoked = Revoked::read(broker, revoked, Patience::ONE_SHOT).await?;
         rows.iter_mut().for_each(|row| row.judge(&revoked));
         Ok(Self {
             rows,
@@ -153,92 +153,7 @@ impl Listing {
     }
 }
 
-/// One stored task.
-struct Row {
-    queue: QueueName,
-    state: TaskState,
-    due: Option<Timestamp>,
-    worker: Option<String>,
-    /// What it says of itself, or why it says nothing.
-    job: Result<Told, String>,
-    /// What a revocation means for it.
-    fate: Option<&'static str>,
-    bytes: usize,
-}
-
-struct Told {
-    header: celeriac_actors::header::Header,
-    envelope: Envelope,
-}
-
-impl Told {
-    fn last_failure(&self) -> Option<&str> {
-        let last = self.envelope.history.last()?;
-        Some(&last.message)
-    }
-}
-
 impl Row {
-    fn of(queue: &QueueName, task: StoredTask, limits: &FrameLimits) -> Self {
-        let bytes = task.frame.len();
-        let told = open(task.frame, limits).map(|job| Told {
-            header: job.header,
-            envelope: job.envelope,
-        });
-        Self {
-            queue: queue.clone(),
-            state: task.state,
-            due: task.due,
-            worker: task.holder.map(|(worker, _)| worker.to_string()),
-            job: told,
-            fate: None,
-            bytes,
-        }
-    }
-
-    /// Finds out whether it was revoked.
-    fn judge(&mut self, revoked: &Revoked) {
-        if let Ok(told) = &self.job {
-            let terminate = revoked.of(&self.queue, &told.header, &told.envelope);
-            self.fate = terminate.map(|terminate| fate(self.state, terminate));
-        }
-    }
-
-    fn is_of(&self, pattern: Option<&str>) -> bool {
-        match (pattern, &self.job) {
-            (None, _) => true,
-            (Some(pattern), Ok(told)) => route::matches(pattern, told.envelope.task.as_str()),
-            (Some(_), Err(_)) => false,
-        }
-    }
-
-    fn document(&self) -> Value {
-        let mut document = json!({
-            "queue": self.queue,
-            "state": self.state,
-            "due": self.due.map(|due| due.to_string()),
-            "worker": self.worker,
-            "bytes": self.bytes,
-            "revoked": self.fate,
-        });
-        match &self.job {
-            Ok(told) => {
-                let header = &told.header;
-                document["id"] = json!(header.id);
-                document["task"] = json!(told.envelope.task);
-                document["priority"] = json!(header.priority);
-                document["attempts"] = header.attempts.into();
-                document["deliveries"] = header.deliveries.into();
-                document["revival"] = told.envelope.revival.into();
-                document["enqueued_at"] = header.enqueued_at.to_string().into();
-                document["expires_at"] = json!(header.expires_at.map(|at| at.to_string()));
-                document["last_failure"] = json!(told.last_failure());
-            }
-            Err(reason) => document["garbage"] = json!(reason),
-        }
-        document
-    }
-
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let mut notes = Vec::new();
         notes.extend(self.fate.map(str::to_owned));

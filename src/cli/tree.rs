@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Failure};
 use super::session::Session;
 use super::text::brief;
-use super::workers::{self, Worker};
 use super::{Global, output};
 use crate::app::App;
 use crate::clock::SystemClock;
+use crate::look::workers::{self, Worker};
 
 /// Shows the supervision tree of the workers.
 #[derive(Args, Debug)]

@@ -11,11 +11,14 @@ use celeriac_actors::retention::RetentionLimits;
 use celeriac_actors::route::{self, Route};
 
 use super::checked::{
-    Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
-    Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+    Color, Config, EmbeddedConfig, Environment, HttpConfig, IsolationConfig, LogConfig, LogFormat,
+    QueueConfig, Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous,
+    TaskOverride, TokenSource,
 };
 use super::command_checks;
 use super::health;
+use super::mistake::Origin;
+use super::secret::Secret;
 use super::settings::Settings;
 use super::target::{BrokerTarget, StoreTarget, Url};
 use super::value::Value;
@@ -85,6 +88,7 @@ pub(super) fn build(settings: &Settings) -> Config {
             },
             migrate_at_start: settings.switch("store.migrate_at_start"),
         },
+        http: http(settings),
         dead_letters: retention(settings),
         isolation: isolation(settings),
         health: health::thresholds(settings),
@@ -199,6 +203,35 @@ fn breaker(settings: &Settings, name: &str) -> BreakerOverride {
         jitter: settings.share_of("breakers.*.jitter", name),
         probe_limit: settings.span_of("breakers.*.probe_limit", name),
     }
+}
+
+fn http(settings: &Settings) -> Option<HttpConfig> {
+    if !settings.switch("http.enabled") {
+        return None;
+    }
+    let addr = settings.get("http.addr", None)?;
+    let Value::Address(address) = addr.value else {
+        return None;
+    };
+    let token = |path, file| match settings.get(path, None).map(|setting| &setting.value) {
+        Some(Value::Secret(token)) => Some(TokenSource::Given(Secret::clone(token))),
+        _ => Some(settings.path(file))
+            .filter(|path| !path.as_os_str().is_empty())
+            .map(TokenSource::File),
+    };
+    Some(HttpConfig {
+        address,
+        is_asked_for: !matches!(addr.origin, Origin::Default { .. }),
+        read_token: token("http.read_token", "http.read_token_file"),
+        admin_token: token("http.admin_token", "http.admin_token_file"),
+        hosts: match settings
+            .get("http.hosts", None)
+            .map(|setting| &setting.value)
+        {
+            Some(Value::Hosts(names)) => names.clone(),
+            _ => Vec::new(),
+        },
+    })
 }
 
 fn isolation(settings: &Settings) -> IsolationConfig {

@@ -3,6 +3,7 @@
 //! The fields are named as the keys of the file are.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use celeriac_actors::route::{self, Route};
 
 use super::keys::queue_name_fault;
 use super::mistake::{Mistake, Origin, Report};
+use super::secret::Secret;
 use super::target::{BrokerTarget, StoreTarget};
 use crate::command::Command;
 use crate::suggest;
@@ -126,6 +128,8 @@ pub struct Config {
     pub results: ResultsConfig,
     /// Dead letters, snapshots and the audit.
     pub store: StoreConfig,
+    /// The HTTP API; `None` serves none.
+    pub http: Option<HttpConfig>,
     /// How many dead letters are kept, and for how long.
     pub dead_letters: RetentionLimits,
     /// Child processes.
@@ -202,6 +206,30 @@ pub struct StoreConfig {
     pub target: StoreTarget,
     /// Whether `run` brings the schema up to date.
     pub migrate_at_start: bool,
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where it is served; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Whether somebody asked for the address, so that another one will not do.
+    pub is_asked_for: bool,
+    /// Who may read; `None` is nobody beside those who may change.
+    pub read_token: Option<TokenSource>,
+    /// Who may read and change; `None` is nobody, or everybody where there is no token at all.
+    pub admin_token: Option<TokenSource>,
+    /// The names under which it may be asked for, beside IP addresses and `localhost`; lower case.
+    pub hosts: Vec<String>,
+}
+
+/// Where a bearer token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// In the configuration.
+    Given(Secret),
+    /// In this file.
+    File(PathBuf),
 }
 
 /// Child processes of isolated attempts.

@@ -25,6 +25,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     tasks(settings, report);
     breakers(settings, report);
     results(settings, report);
+    http(settings, report);
     production(settings, report);
 }
 
@@ -255,6 +256,52 @@ fn results(settings: &Settings, report: &mut Report) {
         }
     };
     report.push(Mistake::error("results.url", source, found).allowed(allowed));
+}
+
+/// What can be reached from elsewhere needs a token, and two roles need two tokens.
+fn http(settings: &Settings, report: &mut Report) {
+    const ROLES: [(&str, &str); 2] = [
+        ("http.read_token", "http.read_token_file"),
+        ("http.admin_token", "http.admin_token_file"),
+    ];
+    let keys = [ROLES[0].0, ROLES[0].1, ROLES[1].0, ROLES[1].1];
+    if !settings.switch("http.enabled") || any_wrong(settings, &keys, None) {
+        return;
+    }
+    let is_set = |path: &str| {
+        let value = settings.get(path, None).map(|setting| &setting.value);
+        !matches!(value, None | Some(Value::Unset))
+    };
+    if let Some(Value::Address(address)) = settings.get("http.addr", None).map(|it| &it.value)
+        && !address.ip().to_canonical().is_loopback()
+        && !keys.iter().any(|key| is_set(key))
+    {
+        let found = format!("found {address}, which others can reach, without a token");
+        let allowed = "an address of loopback, or a token: http.read_token, http.admin_token or a file with one";
+        let source = origin(settings, "http.addr", None);
+        report.push(Mistake::error("http.addr", source, found).allowed(allowed));
+    }
+    for (given, file) in ROLES {
+        if is_set(given) && is_set(file) {
+            let found = format!("`{given}` is there too, and the file is not read");
+            let source = origin(settings, file, None);
+            report.push(
+                Mistake::error(file, source, found)
+                    .allowed("one of both")
+                    .warning(),
+            );
+        }
+    }
+    let token = |path: &str| match settings.get(path, None).map(|setting| &setting.value) {
+        Some(Value::Secret(token)) => Some(token.expose().to_owned()),
+        _ => None,
+    };
+    let read = token(ROLES[0].0);
+    if read.is_some() && read == token(ROLES[1].0) {
+        let source = origin(settings, ROLES[0].0, None);
+        let found = "the token of both roles is the same: whoever may read could change";
+        report.push(Mistake::error(ROLES[0].0, source, found).allowed("a token for each role"));
+    }
 }
 
 fn production(settings: &Settings, report: &mut Report) {

@@ -17,6 +17,10 @@ pub(super) enum Kind {
     Path,
     /// A broker's or a store's URL.
     Url(Scheme),
+    /// An address to listen on: an IP address and a port.
+    Address,
+    /// A bearer token, which never shows.
+    Secret,
     /// A whole number within both bounds.
     Count(u64, u64),
     /// A span of time within both bounds, such as `12s`.
@@ -31,6 +35,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// Names of queues.
     Queues,
+    /// Names of hosts.
+    Hosts,
     /// Patterns with their queues.
     Routes,
     /// Programs that are tasks.
@@ -81,7 +87,7 @@ pub(super) struct Key {
 impl Key {
     /// Tells whether values may hold a secret.
     pub(super) fn secret(&self) -> bool {
-        matches!(self.kind, Kind::Url(_))
+        matches!(self.kind, Kind::Url(_) | Kind::Secret)
     }
 
     /// Splits the path at its `*`: the parts around the name; `None` for a key without one.

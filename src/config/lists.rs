@@ -60,6 +60,38 @@ pub(super) fn queues(raw: &Raw) -> Result<Vec<String>, Vec<Fault>> {
     }
 }
 
+/// Reads names of hosts: in lower case, sorted, each once.
+pub(super) fn hosts(raw: &Raw) -> Result<Vec<String>, Vec<Fault>> {
+    let typed: Vec<&str> = match raw {
+        Raw::Words(text) | Raw::Text(text) => parts(text).collect(),
+        Raw::List(nodes) => nodes
+            .iter()
+            .map(|node| node.raw.text())
+            .collect::<Option<_>>()
+            .ok_or_else(|| vec![Fault::of(raw)])?,
+        _ => return Err(vec![Fault::of(raw)]),
+    };
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let is_name = |name: &&str| (1..=253).contains(&name.len()) && name.chars().all(is_part);
+    let faults: Vec<Fault> = typed
+        .iter()
+        .filter(|name| !is_name(name))
+        .map(|name| {
+            Fault::new(format!(
+                "found the host {:?}",
+                name.escape_debug().to_string()
+            ))
+        })
+        .collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut names: Vec<String> = typed.iter().map(|name| name.to_ascii_lowercase()).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
 /// Reads routes, in their order.
 pub(super) fn routes(raw: &Raw) -> Result<Vec<Placed>, Vec<Fault>> {
     let each: Vec<Result<Placed, Vec<Fault>>> = match raw {

@@ -34,6 +34,7 @@ mod mistake;
 mod place;
 mod programs;
 mod raw;
+mod secret;
 mod settings;
 mod show;
 mod starter;
@@ -44,14 +45,16 @@ mod tests;
 mod value;
 
 pub use checked::{
-    Color, Config, EmbeddedConfig, Environment, IsolationConfig, LogConfig, LogFormat, QueueConfig,
-    Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous, TaskOverride,
+    Color, Config, EmbeddedConfig, Environment, HttpConfig, IsolationConfig, LogConfig, LogFormat,
+    QueueConfig, Recycle, RedisConfig, ResultsConfig, StoreConfig, SupervisionConfig, Synchronous,
+    TaskOverride, TokenSource,
 };
 pub use keys::BUILT_IN_QUEUES;
 pub use mistake::{Mistake, Origin, Report, Severity};
 pub use place::Position;
 pub use programs::check_programs;
 pub use raw::{DEFAULT_FILE, FILE_VARIABLE, Flags, Sources};
+pub use secret::Secret;
 pub use show::{Effective, KeyInfo, Shown, reference, table};
 pub use starter::{InitError, StarterFile, starter_config, starter_project, write_new};
 pub use target::{BrokerTarget, SecretUrl, StoreTarget};

@@ -143,6 +143,7 @@ fn example(key: &Key) -> String {
         | Kind::Share
         | Kind::Switch
         | Kind::Queues
+        | Kind::Hosts
         | Kind::Routes
         | Kind::Commands => key.example.to_owned(),
         _ => format!("{:?}", key.example),

@@ -286,6 +286,57 @@ pub(super) static TABLE: &[Key] = &[
         "true",
         "Whether `run` brings the store's schema up to date; otherwise `celeriac migrate` does.",
     ),
+    plain(
+        "http.enabled",
+        Kind::Switch,
+        "true",
+        "Whether `run` serves the HTTP API; `--no-http` sets it to false.",
+    ),
+    flag(
+        "--http",
+        plain(
+            "http.addr",
+            Kind::Address,
+            "127.0.0.1:7654",
+            "Where `run` serves the HTTP API. When nobody asked for an address and the default port is taken, a free one is \
+             used. Another address than loopback needs a token.",
+        ),
+    ),
+    row(
+        "http.read_token",
+        Kind::Secret,
+        Unset("nobody has it"),
+        "change-me-to-a-token-for-reading",
+        "The bearer token that may read. Without any token, everybody who reaches the address may do everything.",
+    ),
+    row(
+        "http.read_token_file",
+        Kind::Path,
+        Unset("none"),
+        "./http-read-token",
+        "A file with the token that may read; read at the start, blanks around it do not count.",
+    ),
+    row(
+        "http.admin_token",
+        Kind::Secret,
+        Unset("nobody has it"),
+        "change-me-to-a-token-for-changes",
+        "The bearer token that may read and change.",
+    ),
+    row(
+        "http.admin_token_file",
+        Kind::Path,
+        Unset("none"),
+        "./http-admin-token",
+        "A file with the token that may read and change; read at the start, blanks around it do not count.",
+    ),
+    row(
+        "http.hosts",
+        Kind::Hosts,
+        Unset("IP addresses and localhost"),
+        "[\"celeriac.example.com\"]",
+        "The names under which browsers and proxies may ask for the HTTP API; others are refused, against DNS rebinding.",
+    ),
     row(
         "dead_letters.max_age",
         Kind::Span(secs(60), secs(36_525 * DAY)),

@@ -648,3 +648,35 @@ proptest! {
         drop(key.kind.parse(&Raw::Text(value)));
     }
 }
+
+#[test]
+fn what_others_can_reach_needs_a_token() {
+    const TOKEN: (&str, &str) = ("CELERIAC_HTTP_READ_TOKEN", "0123456789abcdef");
+    let open = report("[http]\naddr = \"0.0.0.0:80\"\n", &[]);
+    assert!(open.contains("without a token"), "{open}");
+    for (file, env) in [
+        ("[http]\naddr = \"0.0.0.0:80\"\n", &[TOKEN][..]),
+        (
+            "[http]\naddr = \"0.0.0.0:80\"\nadmin_token_file = \"t\"\n",
+            &[],
+        ),
+        ("[http]\naddr = \"0.0.0.0:80\"\nenabled = false\n", &[]),
+        ("[http]\naddr = \"[::1]:0\"\n", &[]),
+        ("[http]\naddr = \"localhost:0\"\n", &[]),
+    ] {
+        assert_eq!(report(file, env), "the configuration is right", "{file}");
+    }
+    let same = report("[http]\nadmin_token = \"0123456789abcdef\"\n", &[TOKEN]);
+    assert!(same.contains("the token of both roles"), "{same}");
+    let wrong = report("[http]\nadmin_token = \"hunter2\"\n", &[]);
+    assert!(
+        wrong.contains("7 characters") && !wrong.contains("hunter2"),
+        "{wrong}"
+    );
+    let shown = load(&sources("", &[TOKEN])).effective;
+    assert_eq!(shown.get("http.read_token").unwrap().text, "***");
+    let default = config("", &[]).http.unwrap();
+    assert!(!default.is_asked_for && default.address.ip().is_loopback());
+    let asked = config("[http]\naddr = \"127.0.0.1:7654\"\n", &[]);
+    assert!(asked.http.unwrap().is_asked_for);
+}

@@ -3,6 +3,7 @@
 //! Pure. Says what is wrong in words and never more than was typed; hiding secrets is up to the caller.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::commands;
 use super::keys::Kind;
 use super::lists;
 use super::place::Position;
+use super::secret::Secret;
 use super::target::Url;
 use crate::command::Command;
 use crate::suggest;
@@ -83,6 +85,10 @@ pub(super) enum Value {
     Path(PathBuf),
     /// Of [`Kind::Url`].
     Url(Url),
+    /// Of [`Kind::Address`].
+    Address(SocketAddr),
+    /// Of [`Kind::Secret`].
+    Secret(Secret),
     /// Of [`Kind::Count`].
     Count(u64),
     /// Of [`Kind::Span`].
@@ -97,6 +103,8 @@ pub(super) enum Value {
     Choice(&'static str),
     /// Of [`Kind::Queues`].
     Queues(Vec<String>),
+    /// Of [`Kind::Hosts`].
+    Hosts(Vec<String>),
     /// Of [`Kind::Routes`], each with the place of its queue in the file.
     Routes(Vec<(Route, Option<Position>)>),
     /// Of [`Kind::Commands`], each with the place of its section in the file.
@@ -111,7 +119,7 @@ impl Value {
             Self::Count(number) | Self::Size(number) => json!(number),
             Self::Share(share) => json!(share),
             Self::Switch(switch) => json!(switch),
-            Self::Queues(names) => json!(names),
+            Self::Queues(names) | Self::Hosts(names) => json!(names),
             Self::Routes(routes) => {
                 json!(routes.iter().map(|(route, _)| route).collect::<Vec<_>>())
             }
@@ -131,13 +139,15 @@ impl fmt::Display for Value {
             Self::Unset => f.write_str("-"),
             Self::Path(path) => write!(f, "{}", path.display().to_string().escape_debug()),
             Self::Url(url) => url.fmt(f),
+            Self::Address(address) => address.fmt(f),
+            Self::Secret(secret) => secret.fmt(f),
             Self::Count(number) => number.fmt(f),
             Self::Span(span) => humantime::format_duration(*span).fmt(f),
             Self::Size(bytes) => f.write_str(&size_text(*bytes)),
             Self::Share(share) => share.fmt(f),
             Self::Switch(switch) => switch.fmt(f),
             Self::Choice(word) => f.write_str(word),
-            Self::Queues(names) => f.write_str(&names.join(",")),
+            Self::Queues(names) | Self::Hosts(names) => f.write_str(&names.join(",")),
             Self::Routes(routes) => {
                 let pairs = routes
                     .iter()
@@ -194,6 +204,8 @@ impl Kind {
         match self {
             Self::Path => "a path".into(),
             Self::Url(scheme) => scheme.allowed().into(),
+            Self::Address => "an IP address with a port, such as \"127.0.0.1:7654\" or \"[::1]:0\"; port 0 takes a free one".into(),
+            Self::Secret => Secret::RULE.into(),
             Self::Count(min, max) => format!("a whole number from {min} to {max}"),
             Self::Span(min, max) => {
                 let (min, max) = (span(min), span(max));
@@ -207,6 +219,7 @@ impl Kind {
             Self::Switch => "true or false".into(),
             Self::Choice(words) => words.join(", "),
             Self::Queues => "names of queues, such as [\"default\", \"billing\"] or default,billing".into(),
+            Self::Hosts => "names of hosts, such as [\"celeriac.example.com\"] or one.example,two.example".into(),
             Self::Routes => {
                 "`[[routes]]` sections with `task = \"pattern.*\"` and `queue = \"name\"`, or pattern=queue,…".into()
             }
@@ -227,6 +240,8 @@ impl Kind {
                     vec![Fault::new(format!("found {wrong}")).hint(hint)]
                 });
             }
+            Self::Address => address(raw).map(Value::Address),
+            Self::Secret => secret(raw).map(Value::Secret),
             Self::Count(min, max) => number(raw, *min, *max).map(Value::Count),
             Self::Span(min, max) => span(raw, *min, *max).map(Value::Span),
             Self::Size(min, max) => size(raw, *min, *max).map(Value::Size),
@@ -234,6 +249,7 @@ impl Kind {
             Self::Switch => switch(raw).map(Value::Switch),
             Self::Choice(words) => choice(raw, words).map(Value::Choice),
             Self::Queues => return lists::queues(raw).map(Value::Queues),
+            Self::Hosts => return lists::hosts(raw).map(Value::Hosts),
             Self::Routes => return lists::routes(raw).map(Value::Routes),
             Self::Commands => return commands::commands(raw).map(Value::Commands),
         }
@@ -251,6 +267,23 @@ fn path(raw: &Raw) -> Result<PathBuf, Fault> {
         ))),
         _ => Ok(PathBuf::from(text)),
     }
+}
+
+fn address(raw: &Raw) -> Result<SocketAddr, Fault> {
+    let text = raw.text().ok_or_else(|| Fault::of(raw))?.trim();
+    let typed = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    typed.parse().map_err(|_| Fault::of(raw))
+}
+
+fn secret(raw: &Raw) -> Result<Secret, Fault> {
+    // Never what was typed: it is meant to be a secret, however wrong it is.
+    let text = raw
+        .text()
+        .ok_or_else(|| Fault::new("found no text, which is not repeated here"))?;
+    Secret::new(text).map_err(Fault::new)
 }
 
 /// A number typed as text where TOML wants none.

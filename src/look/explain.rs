@@ -16,8 +16,8 @@ use celeriac_actors::revocation::{Revocation, Selector};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 
+use super::Patience;
 use super::hunt::{Found, Hunt};
-use super::insist;
 use super::search::open;
 use super::workers::{self, Worker};
 
@@ -25,6 +25,8 @@ use super::workers::{self, Worker};
 pub(crate) struct Ask<'a> {
     pub(crate) broker: &'a Arc<dyn Broker>,
     pub(crate) now: Timestamp,
+    /// How long it waits for a broker that is away.
+    pub(crate) patience: Patience,
     /// How long a consumer may stay silent by this configuration.
     pub(crate) lease: Duration,
     /// How many attempts a kind of task has by default, where that is known here.
@@ -35,7 +37,7 @@ impl Ask<'_> {
     /// Gathers what is known of a task; only `queue` is searched where one is named.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker is away for longer than a single question waits.
+    /// [`BrokerError`] when the broker is away for longer than its patience.
     pub(crate) async fn task(
         &self,
         hunt: &Hunt<'_>,
@@ -75,7 +77,7 @@ impl Ask<'_> {
     /// Gathers what is known of a queue.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker is away for longer than a single question waits.
+    /// [`BrokerError`] when the broker is away for longer than its patience.
     pub(crate) async fn queue(&self, queue: &QueueName) -> Result<Facts, BrokerError> {
         let mut facts = self.surroundings(Some(queue)).await?;
         for state in [TaskState::Scheduled, TaskState::Retrying] {
@@ -85,7 +87,7 @@ impl Ask<'_> {
                 after: None,
                 limit: 1,
             };
-            let page = insist(|| self.broker.scan(&request)).await?;
+            let page = self.patience.insist(|| self.broker.scan(&request)).await?;
             let due = page.tasks.first().and_then(|task| task.due);
             facts.next_due = [facts.next_due, due].into_iter().flatten().min();
         }
@@ -94,8 +96,11 @@ impl Ask<'_> {
 
     /// Gathers what is known besides the task: its queue, the workers, the breakers.
     async fn surroundings(&self, queue: Option<&QueueName>) -> Result<Facts, BrokerError> {
-        let queues = insist(|| self.broker.queues()).await?;
-        let workers = insist(|| workers::read(&**self.broker)).await?;
+        let queues = self.patience.insist(|| self.broker.queues()).await?;
+        let workers = self
+            .patience
+            .insist(|| workers::read(&**self.broker))
+            .await?;
         let board = Board::of(Arc::clone(self.broker)).read().await;
         let board = match board {
             Err(BoardError::Broker(error)) => return Err(error),
@@ -125,7 +130,10 @@ impl Ask<'_> {
         limits: &FrameLimits,
     ) -> Result<StoredFacts, BrokerError> {
         let job = open(task.frame.clone(), limits).ok();
-        let (_, revocations) = insist(|| self.broker.revocations(queue)).await?;
+        let (_, revocations) = self
+            .patience
+            .insist(|| self.broker.revocations(queue))
+            .await?;
         let revoked = |revocation: &Revocation| match (&revocation.of, &job) {
             (rule, Some(job)) => rule.is_of(&job.header, &job.envelope),
             (Selector::Id(id), None) => celeriac_actors::ports::id_of(&task.frame) == Some(*id),

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 
 use super::revoked::{Revoked, fate};
 use super::search::{Search, open, stored};
-use super::{insist, workers};
+use super::{Patience, workers};
 use crate::config::SecretUrl;
 
 /// The most dead letters of one task that are read.
@@ -73,15 +73,17 @@ pub(crate) struct Hunt<'a> {
     /// The server that keeps the results, where the broker does not.
     pub(crate) kept_at: Option<&'a SecretUrl>,
     pub(crate) limits: FrameLimits,
+    /// How long it waits for a broker or store that is away.
+    pub(crate) patience: Patience,
 }
 
 impl Hunt<'_> {
     /// Looks where it can be found directly, then, when it is not there, through what waits.
     pub(crate) async fn find(&self, queue: Option<&str>) -> Result<Found, BrokerError> {
-        let mut queues = insist(|| self.broker.queues()).await?;
+        let mut queues = self.patience.insist(|| self.broker.queues()).await?;
         queues.retain(|status| queue.is_none_or(|name| status.queue.as_str() == name));
         let mut found = Found::default();
-        let mut search = Search::new(self.broker);
+        let mut search = Search::new(self.broker, self.patience);
         self.direct(&queues, &mut search, &mut found).await?;
         if !found.is_settled() {
             let waiting = [TaskState::Retrying, TaskState::Ready, TaskState::Scheduled];
@@ -93,7 +95,7 @@ impl Hunt<'_> {
             self.direct(&queues, &mut search, &mut found).await?;
         }
         if found.stored.is_some() {
-            let workers = insist(|| workers::read(self.broker)).await?;
+            let workers = self.patience.insist(|| workers::read(self.broker)).await?;
             found.progress = workers::progress_of(&workers, self.id);
             found.waits_ms = workers::wait_of(&workers, self.id);
             found.fate = self.fate(&found).await?;
@@ -112,7 +114,7 @@ impl Hunt<'_> {
         let Ok(job) = open(task.frame.clone(), &self.limits) else {
             return Ok(None);
         };
-        let revoked = Revoked::read(self.broker, [queue.clone()].into()).await?;
+        let revoked = Revoked::read(self.broker, [queue.clone()].into(), self.patience).await?;
         let terminate = revoked.of(queue, &job.header, &job.envelope);
         Ok(terminate.map(|terminate| fate(task.state, terminate)))
     }
@@ -137,7 +139,10 @@ impl Hunt<'_> {
     /// Looks for its end. Where only the server that keeps results is away, there is still much to tell.
     async fn ends(&self, queues: &[QueueStatus], found: &mut Found) -> Result<(), BrokerError> {
         let ask = async |status: &QueueStatus| {
-            let end = insist(|| self.broker.result(&status.queue, self.id)).await;
+            let end = self
+                .patience
+                .insist(|| self.broker.result(&status.queue, self.id))
+                .await;
             (status.queue.clone(), end)
         };
         // At once: a server that is away costs its patience once, and not for each queue.
@@ -205,7 +210,10 @@ impl Hunt<'_> {
 
     /// Looks at the dead tasks that the store does not have yet.
     async fn outbox(&self, queues: &[QueueStatus], found: &mut Found) -> Result<(), BrokerError> {
-        let dead = insist(|| self.broker.take_dead(MAX_BATCH)).await?;
+        let dead = self
+            .patience
+            .insist(|| self.broker.take_dead(MAX_BATCH))
+            .await?;
         let is_it = |task: &&DeadTask| {
             task.burial.task == self.id && queues.iter().any(|queue| queue.queue == task.queue)
         };
@@ -222,7 +230,11 @@ impl Hunt<'_> {
             ..DeadFilter::default()
         };
         let page = match &self.store {
-            Ok(store) => insist(|| store.list(&filter, None, MAX_LETTERS)).await,
+            Ok(store) => {
+                self.patience
+                    .insist(|| store.list(&filter, None, MAX_LETTERS))
+                    .await
+            }
             Err(why) => {
                 found.store_unread = Some(why.clone());
                 return;

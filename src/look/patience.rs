@@ -1,12 +1,42 @@
-//! Asking again while a broker or store is away.
+//! Patience with a broker or store that is away: a step is tried again for a while.
 
 use std::future::Future;
 use std::time::Duration;
 
 use celeriac_actors::ports::{BrokerError, StoreError};
 
-/// How long a single question waits for a broker or store that is away.
-pub(crate) const ONE_SHOT: Duration = Duration::from_secs(10);
+/// How long a step is tried again while broker or store are away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience(Duration);
+
+impl Patience {
+    /// That of a one-shot command: ten seconds.
+    pub(crate) const ONE_SHOT: Self = Self(Duration::from_secs(10));
+
+    /// None: whoever asks is told at once, and may ask again.
+    pub(crate) const NONE: Self = Self(Duration::ZERO);
+
+    pub(crate) const fn span(self) -> Duration {
+        self.0
+    }
+
+    /// Runs a step, again while the broker or store is away, until it has had its time.
+    pub(crate) async fn insist<T, E, R>(self, mut step: impl FnMut() -> R) -> Result<T, E>
+    where
+        R: Future<Output = Result<T, E>>,
+        E: Away,
+    {
+        let deadline = tokio::time::Instant::now() + self.0;
+        loop {
+            match step().await {
+                Err(error) if error.is_away() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
 
 /// An error that may go away by itself.
 pub(crate) trait Away {
@@ -22,22 +52,5 @@ impl Away for BrokerError {
 impl Away for StoreError {
     fn is_away(&self) -> bool {
         self.is_outage()
-    }
-}
-
-/// Takes a step again while the broker or store is away, for at most [`ONE_SHOT`].
-pub(crate) async fn insist<T, E, R>(mut step: impl FnMut() -> R) -> Result<T, E>
-where
-    R: Future<Output = Result<T, E>>,
-    E: Away,
-{
-    let deadline = tokio::time::Instant::now() + ONE_SHOT;
-    loop {
-        match step().await {
-            Err(error) if error.is_away() && tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            outcome => return outcome,
-        }
     }
 }

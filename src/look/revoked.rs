@@ -9,7 +9,7 @@ use celeriac_actors::ports::{Broker, BrokerError};
 use celeriac_actors::revocation::{Revocation, Selector};
 use celeriac_actors::state::TaskState;
 
-use super::insist;
+use super::Patience;
 
 /// What a revocation means for a task that it is of, in words.
 pub(crate) const fn fate(state: TaskState, terminate: bool) -> &'static str {
@@ -35,14 +35,15 @@ impl Revoked {
     /// Reads those of `queues`.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker is away for longer than a one-shot command waits.
+    /// [`BrokerError`] when the broker is away for longer than `patience`.
     pub(crate) async fn read(
         broker: &dyn Broker,
         queues: BTreeSet<QueueName>,
+        patience: Patience,
     ) -> Result<Self, BrokerError> {
         let mut all = HashMap::new();
         for queue in queues {
-            let (_, revocations) = insist(|| broker.revocations(&queue)).await?;
+            let (_, revocations) = patience.insist(|| broker.revocations(&queue)).await?;
             all.insert(queue, Known::of(revocations));
         }
         Ok(Self(all))

@@ -12,7 +12,7 @@ use celeriac_actors::ports::{Broker, BrokerError, QueueStatus, ScanRequest, Stor
 use celeriac_actors::state::TaskState;
 use tokio::time::Instant;
 
-use super::insist;
+use super::Patience;
 
 /// How long a search may take.
 const TIME: Duration = Duration::from_millis(200);
@@ -22,6 +22,7 @@ const ENTRIES: u64 = 100_000;
 /// One search over any number of queues and states.
 pub(crate) struct Search<'a> {
     broker: &'a dyn Broker,
+    patience: Patience,
     /// How long it has taken; what is done between its parts does not count.
     spent: Duration,
     /// How many tasks it has looked at.
@@ -31,9 +32,10 @@ pub(crate) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(crate) fn new(broker: &'a dyn Broker) -> Self {
+    pub(crate) fn new(broker: &'a dyn Broker, patience: Patience) -> Self {
         Self {
             broker,
+            patience,
             spent: Duration::ZERO,
             looked: 0,
             is_complete: true,
@@ -44,7 +46,7 @@ impl<'a> Search<'a> {
     /// and are all looked at, whatever the budget says.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker is away for longer than a one-shot command waits.
+    /// [`BrokerError`] when the broker is away for longer than its patience.
     pub(crate) async fn through(
         &mut self,
         (queue, state): (&QueueName, TaskState),
@@ -63,7 +65,7 @@ impl<'a> Search<'a> {
                 limit: MAX_BATCH,
             };
             let began = Instant::now();
-            let page = insist(|| self.broker.scan(&request)).await?;
+            let page = self.patience.insist(|| self.broker.scan(&request)).await?;
             let mut tasks = page.tasks.into_iter();
             for task in tasks.by_ref() {
                 self.looked += 1;

@@ -309,6 +309,7 @@ mod tests {
             figures: Vec::new(),
             told_at: Some(Timestamp::from_millis(3_000)),
             tasks: None,
+            http: None,
             queue_caps: Vec::new(),
         };
         let seen = SeenWorker {

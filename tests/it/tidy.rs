@@ -42,6 +42,26 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("src/sqlite", "anyhow", "errors of the broker are types"),
     ("src/config", "anyhow", "mistakes are data"),
     (
+        "src/web",
+        "crate::cli::",
+        "what both need is in `src/admin`",
+    ),
+    (
+        "src/admin",
+        "crate::cli::",
+        "what both need is in `src/admin`",
+    ),
+    (
+        "src/look",
+        "crate::cli::",
+        "what is read from outside knows no command",
+    ),
+    (
+        "src/admin",
+        "actix_web",
+        "what operators do knows no protocol",
+    ),
+    (
         "src",
         "process::exit",
         "return an exit code: destructors must run",
@@ -59,6 +79,8 @@ const EXEMPT: &[(&str, &str)] = &[
     // A child must not run the `main` of its program; the task is there to see what becomes of its process.
     ("src/isolation/entry.rs", "process::exit"),
     ("src/cli/demo_tasks/rough.rs", "process::exit"),
+    // Its tests pack tasks that a program knows.
+    ("src/admin/enqueue/order.rs", "crate::cli::"),
 ];
 
 /// Crates that the domain must not name in its manifest.

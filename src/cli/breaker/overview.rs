@@ -1,71 +1,14 @@
-//! All breakers as one sees them from outside: the board, and what the living workers count.
+//! Circuit breakers as text.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use celeriac_actors::breaker::{Board, BoardError, BreakerRecord, BreakerState, BreakerView};
-use celeriac_actors::ids::{BreakerName, TaskName, WorkerId};
-use celeriac_actors::ports::Broker;
+use celeriac_actors::breaker::{BreakerState, BreakerView};
+use celeriac_actors::ids::WorkerId;
 use celeriac_actors::time::Timestamp;
-use serde_json::{Value, json};
 
 use super::super::output::{self, plain, short};
 use super::super::text::{span, when};
-use super::super::workers::{self, Worker};
-
-/// One breaker, with the workers that use it.
-#[derive(Clone, Debug)]
-pub(in crate::cli) struct Breaker {
-    /// Where it stands, by the board.
-    pub(in crate::cli) record: BreakerRecord,
-    /// What each living worker that uses it tells.
-    pub(in crate::cli) workers: Vec<(WorkerId, BreakerView)>,
-}
-
-/// All breakers that are used or stand on the board, by name.
-#[derive(Clone, Debug)]
-pub(in crate::cli) struct Overview {
-    pub(in crate::cli) breakers: Vec<Breaker>,
-}
+use crate::admin::breakers::{Breaker, Overview};
 
 impl Overview {
-    pub(super) async fn read(broker: &Arc<dyn Broker>) -> Result<Self, BoardError> {
-        let board = Board::of(Arc::clone(broker)).read().await?;
-        let workers = workers::read(&**broker).await?;
-        Ok(Self::of(board, &workers))
-    }
-
-    /// Puts together what the board and the workers tell.
-    pub(in crate::cli) fn of(
-        board: BTreeMap<BreakerName, BreakerRecord>,
-        workers: &[Worker],
-    ) -> Self {
-        let known = board.into_iter();
-        let mut all: BTreeMap<BreakerName, Breaker> = known
-            .map(|(name, record)| (name, Breaker::new(record)))
-            .collect();
-        for worker in workers.iter().filter(|worker| worker.record.alive) {
-            for view in worker.detail.iter().flat_map(|detail| &detail.breakers) {
-                let name = &view.record.name;
-                let new = || Breaker::new(BreakerRecord::closed(name.clone()));
-                let breaker = all.entry(name.clone()).or_insert_with(new);
-                let of = (worker.record.worker.clone(), view.clone());
-                breaker.workers.push(of);
-            }
-        }
-        Self {
-            breakers: all.into_values().collect(),
-        }
-    }
-
-    pub(super) fn find(&self, name: &BreakerName) -> Option<&Breaker> {
-        self.breakers.iter().find(|it| it.record.name == *name)
-    }
-
-    pub(in crate::cli) fn document(&self) -> Value {
-        self.breakers.iter().map(Breaker::document).collect()
-    }
-
     /// Draws those that `shown` picks; nothing when it picks none.
     pub(in crate::cli) fn table(&self, now: Timestamp, shown: impl Fn(&Breaker) -> bool) -> String {
         let rows: Vec<Vec<String>> = self
@@ -85,33 +28,6 @@ impl Overview {
 }
 
 impl Breaker {
-    pub(super) fn new(record: BreakerRecord) -> Self {
-        Self {
-            record,
-            workers: Vec::new(),
-        }
-    }
-
-    /// Returns whether nothing passes but a probe.
-    pub(in crate::cli) fn is_shut(&self) -> bool {
-        self.record.state != BreakerState::Closed
-    }
-
-    fn sum(&self, of: impl Fn(&BreakerView) -> u32) -> u64 {
-        self.workers
-            .iter()
-            .map(|(_, view)| u64::from(of(view)))
-            .sum()
-    }
-
-    fn tasks(&self) -> Vec<&TaskName> {
-        let all = self.workers.iter().flat_map(|(_, view)| &view.tasks);
-        let mut tasks: Vec<&TaskName> = all.collect();
-        tasks.sort();
-        tasks.dedup();
-        tasks
-    }
-
     fn row(&self, now: Timestamp) -> Vec<String> {
         let record = &self.record;
         let known = record.turn > 0;
@@ -145,33 +61,6 @@ impl Breaker {
 
     pub(super) fn sentence(&self, now: Timestamp) -> String {
         format!("{} is {}", self.record.name, self.state(now))
-    }
-
-    pub(in crate::cli) fn document(&self) -> Value {
-        let record = &self.record;
-        let workers = self.workers.iter().map(|(worker, view)| {
-            json!({
-                "worker": worker,
-                "state": view.record.state,
-                "calls": view.calls,
-                "failures": view.failures,
-                "parked": view.parked,
-            })
-        });
-        json!({
-            "name": record.name,
-            "state": record.state,
-            "since": (record.turn > 0).then(|| record.since.to_string()),
-            "until": record.until.map(|until| until.to_string()),
-            "openings": record.openings,
-            "by": record.by,
-            "cause": record.cause,
-            "calls": self.sum(|view| view.calls),
-            "failures": self.sum(|view| view.failures),
-            "parked": self.sum(|view| view.parked),
-            "tasks": self.tasks(),
-            "workers": workers.collect::<Vec<_>>(),
-        })
     }
 
     /// Draws everything that is known of it.
@@ -214,6 +103,9 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use celeriac_actors::breaker::BreakerRecord;
+    use celeriac_actors::ids::BreakerName;
 
     use super::*;
 

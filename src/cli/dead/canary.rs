@@ -15,7 +15,8 @@ use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted, plain};
 use super::super::session::Away as _;
 use super::desk::Desk;
-use super::filter::{Filters, describe};
+use super::filter::Filters;
+use crate::admin::dead::describe;
 
 /// How a canary is asked for.
 #[derive(Args, Debug)]

@@ -1,10 +1,10 @@
 //! Which dead letters a change is about: some by their ids, or all that match a filter.
 
-use celeriac_actors::ids::{BurialId, TaskId};
 use clap::Args;
 
 use super::super::exit::Failure;
 use super::filter::Filters;
+use crate::admin::dead::{Wanted, read};
 
 /// The arguments of a change.
 #[derive(Args, Debug)]
@@ -25,15 +25,6 @@ pub(super) enum Chosen {
     Ids(Vec<Wanted>),
     /// All that match.
     Matching(Filters),
-}
-
-/// A dead letter as somebody named it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// By its own id.
-    Letter(BurialId),
-    /// By its task's.
-    Task(TaskId),
 }
 
 impl Choice {
@@ -83,12 +74,6 @@ pub(super) fn parse(text: &str) -> Result<Wanted, Failure> {
     read(text).ok_or_else(|| no_id(&format!("{text:?}")))
 }
 
-fn read(text: &str) -> Option<Wanted> {
-    let text = text.trim();
-    let letter = text.parse().map(Wanted::Letter).ok();
-    letter.or_else(|| text.parse().map(Wanted::Task).ok())
-}
-
 fn no_id(found: &str) -> Failure {
     Failure::usage(format!(
         "no id of a dead letter: {found}; it has the form TASK_ID-NUMBER, as `dead list` prints it"
@@ -98,6 +83,7 @@ fn no_id(found: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use celeriac_actors::ids::{BurialId, TaskId};
 
     const TASK: &str = "019a0000-0000-7000-8000-000000000001";
 

@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use celeriac_actors::copy::{CopyError, copy_dead};
+use celeriac_actors::copy::copy_dead;
 use celeriac_actors::ids::QueueName;
-use celeriac_actors::ports::{
-    Broker, DeadCursor, DeadFilter, DeadLetter, DeadLetters as _, DeadStatus, StoreError,
-};
+use celeriac_actors::ports::{Broker, DeadFilter, DeadLetter, DeadLetters as _, StoreError};
 use celeriac_actors::time::{Clock as _, Timestamp};
 
 use super::super::exit::{Exit, Failure};
 use super::super::output;
 use super::super::rights::is_there;
-use super::super::session::{Away, Session, operator};
-use super::choice::Wanted;
+use super::super::session::{Session, operator};
 use super::filter::Filters;
+use crate::admin::dead::{Letters, Pages, Told, Wanted};
+use crate::admin::fault::Fault;
 use crate::clock::SystemClock;
 use crate::config::StoreTarget;
+use crate::look::Patience;
 use crate::sqlite::OpenError;
 use crate::store::{AuditEntry, Store, StoreOptions};
 use crate::suggest::did_you_mean;
@@ -146,37 +146,17 @@ impl Desk {
         Ok(Session::insist(|| self.store.stats(filter)).await?)
     }
 
+    /// Returns the letters of the store.
+    fn letters(&self) -> Letters<'_> {
+        Letters {
+            store: &self.store,
+            patience: Patience::ONE_SHOT,
+        }
+    }
+
     /// Finds the letter that somebody named. `open` says that only letters about which nothing is decided can be meant.
     pub(super) async fn find(&self, wanted: Wanted, open: bool) -> Result<DeadLetter, Failure> {
-        let task = match wanted {
-            Wanted::Letter(id) => return Ok(Session::insist(|| self.store.show(id)).await?),
-            Wanted::Task(task) => task,
-        };
-        let filter = DeadFilter {
-            id: Some(task),
-            ..DeadFilter::default()
-        };
-        let page = Session::insist(|| self.store.list(&filter, None, STEP)).await?;
-        let is_open = |l: &&DeadLetter| matches!(l.status, DeadStatus::New | DeadStatus::Reviving);
-        let mut meant: Vec<&DeadLetter> = page.letters.iter().collect();
-        if open && meant.len() > 1 {
-            meant.retain(is_open);
-        }
-        match (&meant[..], &page.letters[..]) {
-            ([one], _) => Ok((*one).clone()),
-            (_, []) => Err(Failure::usage(format!("task {task} has no dead letter"))),
-            (_, several) => {
-                let list: Vec<String> = several
-                    .iter()
-                    .map(|l| format!("{} ({})", l.id, l.status))
-                    .collect();
-                Err(Failure::usage(format!(
-                    "task {task} has {} dead letters; name one of them: {}",
-                    list.len(),
-                    list.join(", ")
-                )))
-            }
-        }
+        Ok(self.letters().find(wanted, open).await?)
     }
 
     /// Finds all letters that somebody named; every one that is not there is named before anything is done.
@@ -201,13 +181,36 @@ impl Desk {
 
     /// Starts to read all letters that match, newest first.
     pub(super) fn pages(&self, filter: DeadFilter, limit: Option<u64>) -> Pages<'_> {
-        Pages {
-            desk: self,
-            filter,
-            after: None,
-            left: limit.unwrap_or(u64::MAX),
-            more: true,
-        }
+        self.letters().pages(filter, limit)
+    }
+
+    /// Revives letters and says of each what became of it.
+    pub(super) async fn revive(
+        &self,
+        letters: &[DeadLetter],
+        told: &mut Told<'_>,
+    ) -> Result<(), Failure> {
+        let broker = self.broker()?;
+        Ok(self.letters().revive(letters, broker, told).await?)
+    }
+
+    /// Discards letters and says of each what became of it.
+    pub(super) async fn discard(
+        &self,
+        letters: &[DeadLetter],
+        told: &mut Told<'_>,
+    ) -> Result<(), Failure> {
+        Ok(self.letters().discard(letters, told).await?)
+    }
+
+    /// Deletes at most `left` letters that match; returns how many went, and what ended it early.
+    pub(super) async fn purge(&self, filter: &DeadFilter, left: u64) -> (u64, Result<(), Fault>) {
+        self.letters().purge(filter, left).await
+    }
+
+    /// Returns how many letters match that may be deleted.
+    pub(super) async fn purgeable(&self, filter: &DeadFilter) -> Result<u64, Failure> {
+        Ok(self.letters().purgeable(filter).await?)
     }
 
     /// Writes into the audit what was done.
@@ -230,45 +233,5 @@ impl Desk {
                 anyhow::Error::from(error).context("it is done, but not recorded in the audit"),
             )
         })
-    }
-}
-
-/// The letters that match, page by page.
-pub(super) struct Pages<'a> {
-    desk: &'a Desk,
-    filter: DeadFilter,
-    after: Option<DeadCursor>,
-    left: u64,
-    more: bool,
-}
-
-impl Pages<'_> {
-    /// Returns the next page; empty at the end or when as many were read as were asked for.
-    pub(super) async fn next(&mut self) -> Result<Vec<DeadLetter>, Failure> {
-        let limit = u32::try_from(self.left).map_or(STEP, |left| left.min(STEP));
-        if limit == 0 || !self.more {
-            return Ok(Vec::new());
-        }
-        let list = || self.desk.store.list(&self.filter, self.after, limit);
-        let page = Session::insist(list).await?;
-        self.left -= (page.letters.len() as u64).min(self.left);
-        self.more = page.next.is_some();
-        self.after = page.next;
-        Ok(page.letters)
-    }
-
-    /// Returns whether there are letters behind those that were read.
-    pub(super) const fn has_more(&self) -> bool {
-        self.more
-    }
-}
-
-impl Away for CopyError {
-    fn is_away(&self) -> bool {
-        match self {
-            Self::Broker(error) => error.is_away(),
-            Self::Store(error) => error.is_away(),
-            _ => false,
-        }
     }
 }

@@ -1,14 +1,12 @@
 //! `celeriac dead discard`: somebody decides that dead tasks stay dead. Their letters are kept.
 
-use celeriac_actors::ids::BurialId;
-use celeriac_actors::ports::{DeadLetter, DeadLetters as _, DeadStatus, StoreError};
+use celeriac_actors::ports::{DeadLetter, DeadStatus};
 
 use super::super::exit::{Exit, Failure};
-use super::super::session::Session;
 use super::choice::Chosen;
 use super::desk::Desk;
-use super::filter::describe;
 use super::tally::Tally;
+use crate::admin::dead::describe;
 
 pub(super) async fn run(desk: &Desk, chosen: Chosen) -> Result<Exit, Failure> {
     let mut tally = Tally::new("discarded", desk.session.json);
@@ -50,29 +48,12 @@ pub(super) async fn run(desk: &Desk, chosen: Chosen) -> Result<Exit, Failure> {
     tally.end()
 }
 
-/// Discards letters in one step, then asks what became of those that were not new any more.
+/// Discards letters and notes what became of each.
 async fn discard_all(
     desk: &Desk,
     letters: &[DeadLetter],
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let ids: Vec<BurialId> = letters.iter().map(|letter| letter.id).collect();
-    let changed = Session::insist(|| desk.store.discard(&ids)).await?;
-    if changed == ids.len() as u64 {
-        ids.iter().for_each(|id| tally.done(*id, None));
-        return Ok(());
-    }
-    for id in ids {
-        match Session::insist(|| desk.store.show(id)).await {
-            // Also one that was discarded before: what was asked for holds.
-            Ok(letter) if letter.status == DeadStatus::Discarded => tally.done(id, None),
-            Ok(letter) => {
-                let status = letter.status;
-                tally.failed(id, &StoreError::Status { id, status }.to_string());
-            }
-            Err(error @ StoreError::Missing(_)) => tally.failed(id, &error.to_string()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    desk.discard(letters, &mut |id, became| tally.note(id, became))
+        .await
 }

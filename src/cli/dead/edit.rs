@@ -8,9 +8,10 @@ use super::super::exit::{Exit, Failure};
 use super::super::output::{self, plain};
 use super::super::session::{Away as _, Session};
 use super::super::values;
-use super::choice::{Choice, Chosen, Wanted};
+use super::choice::{Choice, Chosen};
 use super::desk::Desk;
 use super::tally::Tally;
+use crate::admin::dead::Wanted;
 
 /// Reads what was typed: one letter, and its arguments.
 pub(super) fn check(choice: Choice, args: &str) -> Result<(Wanted, Value), Failure> {

@@ -76,28 +76,6 @@ impl Filters {
     }
 }
 
-/// Writes a filter as it would be typed, for the audit and for people.
-pub(super) fn describe(filter: &DeadFilter) -> String {
-    let text = |value: &dyn ToString| value.to_string();
-    let parts = [
-        ("queue", filter.queue.as_ref().map(|v| text(v))),
-        ("task", filter.task.as_ref().map(|v| text(v))),
-        ("reason", filter.reason.as_ref().map(|v| text(v))),
-        ("status", filter.status.as_ref().map(|v| text(v))),
-        ("fingerprint", filter.fingerprint.as_ref().map(|v| text(v))),
-        ("since", filter.since.as_ref().map(|v| text(v))),
-        ("until", filter.until.as_ref().map(|v| text(v))),
-    ];
-    let typed: Vec<String> = parts
-        .into_iter()
-        .filter_map(|(key, value)| value.map(|value| format!("{key}={value}")))
-        .collect();
-    match typed.is_empty() {
-        true => "all".to_owned(),
-        false => typed.join(" "),
-    }
-}
-
 fn reasons() -> impl TypedValueParser<Value = DeadReason> {
     PossibleValuesParser::new(DeadReason::ALL.map(DeadReason::as_str))
         .try_map(|name| name.parse::<DeadReason>())
@@ -114,6 +92,7 @@ fn statuses() -> impl TypedValueParser<Value = DeadStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::dead::describe;
     use clap::Parser;
 
     #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::{output, when};
 use super::desk::Desk;
 use super::filter::Filters;
-use super::view::Brief;
+use crate::admin::letter::Brief;
 
 /// How many letters are shown to people who do not say how many they want.
 const SHOWN: u64 = 50;

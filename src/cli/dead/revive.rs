@@ -1,14 +1,12 @@
 //! `celeriac dead revive`: dead tasks start a new life, each in three steps that may be repeated.
 
 use celeriac_actors::ports::{DeadLetter, DeadStatus};
-use celeriac_actors::revival::{ReviveError, revive};
 
 use super::super::exit::{Exit, Failure};
-use super::super::session::{Away, Session};
 use super::choice::Chosen;
 use super::desk::Desk;
-use super::filter::describe;
 use super::tally::Tally;
+use crate::admin::dead::describe;
 
 pub(super) async fn run(desk: &Desk, chosen: Chosen) -> Result<Exit, Failure> {
     let mut tally = Tally::new("revived", desk.session.json);
@@ -45,21 +43,15 @@ pub(super) async fn run(desk: &Desk, chosen: Chosen) -> Result<Exit, Failure> {
 
 /// Revives letters one by one; ends early only when the broker or the store is away.
 async fn revive_all(desk: &Desk, letters: &[DeadLetter], tally: &mut Tally) -> Result<(), Failure> {
-    let broker = desk.broker()?;
-    for letter in letters {
-        let id = letter.id;
-        match Session::insist(|| revive(id, &*desk.store, broker)).await {
-            Ok(handle) => tally.done(id, Some(handle.queue.as_str())),
-            Err(error) if error.is_away() => {
-                let so_far = format!("gave up after {}", tally.summary());
-                return Err(Failure::unavailable(
-                    anyhow::Error::from(error).context(so_far),
-                ));
-            }
-            Err(error) => tally.failed(id, &error.to_string()),
-        }
-    }
-    Ok(())
+    let done = desk
+        .revive(letters, &mut |id, became| tally.note(id, became))
+        .await;
+    done.map_err(|failure| {
+        Failure::new(
+            failure.exit(),
+            anyhow::anyhow!("gave up after {}: {failure}", tally.summary()),
+        )
+    })
 }
 
 /// What was revived or discarded is decided: its letters only fail one by one.
@@ -71,15 +63,5 @@ fn refuse_final(status: Option<DeadStatus>) -> Result<(), Failure> {
             )))
         }
         _ => Ok(()),
-    }
-}
-
-impl Away for ReviveError {
-    fn is_away(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_away(),
-            Self::Broker(error) => error.is_away(),
-            _ => false,
-        }
     }
 }

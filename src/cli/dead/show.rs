@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted, plain, size};
 use super::super::text;
-use super::choice::Wanted;
 use super::desk::Desk;
-use super::view::{Full, HEX_HEAD, args, parsed};
+use crate::admin::dead::Wanted;
+use crate::admin::letter::{Full, HEX_HEAD, args, parsed};
 
 pub(super) async fn run(desk: &Desk, wanted: Wanted) -> Result<Exit, Failure> {
     let letter = desk.find(wanted, false).await?;

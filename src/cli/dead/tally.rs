@@ -26,6 +26,14 @@ impl Tally {
         }
     }
 
+    /// Notes what became of a letter.
+    pub(super) fn note(&mut self, id: BurialId, became: Result<Option<&str>, &str>) {
+        match became {
+            Ok(where_to) => self.done(id, where_to),
+            Err(why) => self.failed(id, why),
+        }
+    }
+
     /// Notes a letter to which it was done; `where_to` is where its task is now.
     pub(super) fn done(&mut self, id: BurialId, where_to: Option<&str>) {
         self.done += 1;

@@ -113,7 +113,14 @@ impl Fleet {
             .open(self.log(index))?;
         let mut command = Command::new(&self.program);
         command
-            .args(["run", "--demo", "--with-parent", "--log-format", "term"])
+            .args([
+                "run",
+                "--demo",
+                "--no-http",
+                "--with-parent",
+                "--log-format",
+                "term",
+            ])
             .arg("--data-dir")
             .arg(Self::data(&self.root))
             .arg("--config")

@@ -12,8 +12,8 @@ use super::audit::Audit;
 use crate::cli::output;
 use crate::cli::queues::counted;
 use crate::cli::tree::draw;
-use crate::cli::workers::Worker;
 use crate::clock::SystemClock;
+use crate::look::workers::Worker;
 
 /// How much of a failure's message is shown, in bytes.
 const SAID: usize = 90;

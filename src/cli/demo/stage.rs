@@ -17,8 +17,8 @@ use super::audit;
 use super::fleet::Fleet;
 use super::plan::{self, Plan};
 use super::progress::Progress;
-use crate::cli::workers::{self, Worker};
 use crate::client::Client;
+use crate::look::workers::{self, Worker};
 use crate::runtime::WorkerDetail;
 use crate::store::{Store, StoreOptions, StoreUrl};
 

@@ -24,7 +24,7 @@ use crate::clock::SystemClock;
 use crate::runtime::{Runtime, RuntimeOptions, fresh_worker_id};
 
 /// The queue of the runtime in this process.
-pub(super) const OWN_QUEUE: &str = "celeriac.doctor";
+const OWN_QUEUE: &str = crate::admin::queues::DOCTORS_QUEUE;
 /// How long a worker has to run the task.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the runtime in this process has, which must start first.

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::super::exit::{Exit, Failure};
 use super::super::output;
-use super::order::Parcel;
 use super::wait::Waiting;
+use crate::admin::enqueue::order::Parcel;
 
 /// The most bytes of a batch.
 const MAX_BYTES: usize = 4 << 20;

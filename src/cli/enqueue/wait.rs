@@ -7,23 +7,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use celeriac_actors::failure::Failure as TaskFailure;
-use celeriac_actors::frame::{FrameLimits, decode_value};
+use celeriac_actors::frame::FrameLimits;
 use celeriac_actors::ids::{QueueName, TaskId, TaskName};
 use celeriac_actors::lease::FinalRecord;
 use celeriac_actors::ports::{Broker, BrokerError, QueueStatus};
 use celeriac_actors::producer::TaskHandle;
 use celeriac_actors::state::TaskState;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::exit::Failure;
-use super::super::results::Keeper;
 use super::super::{output, values};
 use super::chunks::{Chunks, Expected};
+use crate::admin::keeper::Keeper;
+use crate::admin::task_view::error_of;
 
 /// How long one call waits when there is nothing else to ask.
 const LONG: Duration = Duration::from_secs(2);
@@ -124,7 +124,7 @@ impl Waiting {
         let all = async {
             while let Some(ended) = running.join_next().await {
                 if let Err(error) = ended.map_err(Failure::unavailable)? {
-                    return Err(keeper.blame(&*broker, error).await);
+                    return Err(Failure::from(keeper.blame(&*broker, error).await));
                 }
             }
             Ok::<(), Failure>(())
@@ -254,26 +254,6 @@ impl<'a> End<'a> {
             elapsed_ms: celeriac_actors::time::millis(task.since.elapsed()),
         }
     }
-}
-
-/// Returns why a task did not succeed.
-pub(in super::super) fn error_of(record: &FinalRecord, limits: &FrameLimits) -> Value {
-    if let Ok(failure) = decode_value::<TaskFailure>(&record.body, limits) {
-        let mut error = json!({ "kind": failure.kind, "message": failure.message });
-        if !failure.causes.is_empty() {
-            error["causes"] = failure.causes.into();
-        }
-        if let Some(location) = failure.location {
-            error["location"] = location.into();
-        }
-        return error;
-    }
-    let message = match record.state {
-        TaskState::Cancelled => "it was revoked",
-        TaskState::Expired => "it was not started before it expired",
-        _ => "its failure was not kept",
-    };
-    json!({ "kind": record.state, "message": message })
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! `celeriac queues pause|resume|purge`: a queue hands out nothing, does so again, or loses what waits in it.
 
-use std::cell::Cell;
-
 use celeriac_actors::ids::QueueName;
-use celeriac_actors::lease::MAX_BATCH;
 use celeriac_actors::ports::{Broker, QueueStatus};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Clock as _;
@@ -13,8 +10,11 @@ use serde_json::json;
 use super::super::exit::{Exit, Failure};
 use super::super::output::{self, counted};
 use super::super::session::{Session, operator};
+use crate::admin::fault::Fault;
+use crate::admin::purge::{Purge, parts};
+use crate::admin::queues;
 use crate::clock::SystemClock;
-use crate::look::search::stored;
+use crate::look::Patience;
 use crate::store::AuditEntry;
 
 /// Which queue is paused or resumed.
@@ -48,13 +48,12 @@ pub(crate) async fn known(
     broker: &dyn Broker,
     name: &str,
 ) -> Result<QueueName, Failure> {
-    if let Err(report) = session.config.known_queue(name, "QUEUE") {
-        let queues = Session::insist(|| broker.queues()).await?;
-        if !queues.iter().any(|status| status.queue.as_str() == name) {
-            return Err(Failure::new(Exit::Usage, report));
-        }
+    let config = &session.config;
+    let found = queues::find((broker, Patience::ONE_SHOT), config, name).await;
+    match (found, config.known_queue(name, "QUEUE")) {
+        (Err(Fault::Missing(_)), Err(report)) => Err(Failure::new(Exit::Usage, report)),
+        (found, _) => Ok(found?),
     }
-    QueueName::new(name).map_err(|error| Failure::usage(error.to_string()))
 }
 
 async fn status(broker: &dyn Broker, queue: &QueueName) -> Result<Option<QueueStatus>, Failure> {
@@ -108,35 +107,14 @@ pub(super) async fn purge(
     args: &PurgeArgs,
 ) -> Result<Exit, Failure> {
     let queue = known(session, broker, &args.queue).await?;
-    let asked = [
-        (TaskState::Ready, true),
-        (TaskState::Scheduled, args.scheduled),
-        (TaskState::Retrying, args.retrying),
-    ];
     let found = status(broker, &queue).await?;
-    let parts: Vec<(TaskState, u64)> = asked
-        .into_iter()
-        .filter(|(_, is_asked)| *is_asked)
-        .map(|(state, _)| {
-            (
-                state,
-                found.as_ref().map_or(0, |status| stored(status, state)),
-            )
-        })
-        .collect();
+    let parts = parts(found.as_ref(), (args.scheduled, args.retrying));
     agree(&queue, &parts, args.yes)?;
-    let mut work = Purge {
-        broker,
-        queue: &queue,
-        purged: 0,
-        is_unsure: Cell::new(false),
-    };
-    let ended = work.all(&parts).await;
-    let (purged, is_unsure) = (work.purged, work.is_unsure.get());
+    let mut work = Purge::new(broker, &queue, Patience::ONE_SHOT);
+    let ended = work.all(&parts, u64::MAX).await;
+    let (purged, is_unsure) = (work.purged, work.is_unsure());
     if purged > 0 || is_unsure {
-        let states: Vec<&str> = parts.iter().map(|(state, _)| state.as_str()).collect();
-        let detail = format!("{purged} purged: {}", states.join(", "));
-        record(session, "queue.purge", &queue, detail).await?;
+        record(session, "queue.purge", &queue, work.audited(&parts)).await?;
     }
     if session.json {
         output::json(&json!({ "queue": queue, "purged": purged, "at_least": is_unsure }));
@@ -147,7 +125,8 @@ pub(super) async fn purge(
             "purged {least}{tasks} of the queue {queue}; they count as cancelled"
         ));
     }
-    ended.map(|()| Exit::Ok)
+    ended?;
+    Ok(Exit::Ok)
 }
 
 /// Asks, unless that is not needed.
@@ -168,40 +147,6 @@ fn agree(queue: &QueueName, parts: &[(TaskState, u64)], yes: bool) -> Result<(),
         None => Err(Failure::usage(format!(
             "this ends {what} of the queue {queue} for good: say --yes"
         ))),
-    }
-}
-
-/// A purge under way.
-struct Purge<'a> {
-    broker: &'a dyn Broker,
-    queue: &'a QueueName,
-    purged: u64,
-    /// Whether a step may have ended tasks that its lost reply did not tell of.
-    is_unsure: Cell<bool>,
-}
-
-impl Purge<'_> {
-    async fn all(&mut self, parts: &[(TaskState, u64)]) -> Result<(), Failure> {
-        for (state, count) in parts {
-            let mut left = *count;
-            while left > 0 {
-                let most = u32::try_from(left).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-                let step = async || {
-                    let ended = self.broker.purge(self.queue, *state, most).await;
-                    if ended.as_ref().is_err_and(|error| error.is_unknown()) {
-                        self.is_unsure.set(true);
-                    }
-                    ended
-                };
-                let ended = u64::from(Session::insist(step).await?);
-                if ended == 0 {
-                    break;
-                }
-                self.purged += ended;
-                left = left.saturating_sub(ended);
-            }
-        }
-        Ok(())
     }
 }
 

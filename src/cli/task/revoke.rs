@@ -1,29 +1,28 @@
 //! `celeriac task revoke`: has tasks not run: one by its id, or all of a kind or with a header that are there by now.
 
-use celeriac_actors::ids::{QueueName, TaskId, TaskName};
+use celeriac_actors::ids::{TaskId, TaskName};
 use celeriac_actors::mode::Mode;
-use celeriac_actors::ports::{Broker, StoredTask};
+use celeriac_actors::ports::StoredTask;
 use celeriac_actors::revocation::{Revocation, Selector};
 use celeriac_actors::state::TaskState;
 use celeriac_actors::time::{Clock, Timestamp};
 use clap::Args;
 use serde_json::json;
 
-use super::super::enqueue::{known_queue, pair};
 use super::super::exit::{Exit, Failure};
-use super::super::session::{Session, operator, with_commands};
+use super::super::session::{Session, operator};
 use super::super::{Global, demo_tasks, output};
-use super::census::Census;
-use super::{Found, find, read_id};
+use crate::admin::enqueue::asks::pair;
+use crate::admin::enqueue::known_queue;
+use crate::admin::revoke::{Place, Revoking, Written};
+use crate::admin::task_view::read_id;
+use crate::admin::with_commands;
 use crate::app::App;
-use crate::client::RevokeOptions;
 use crate::clock::SystemClock;
+use crate::look::Patience;
+use crate::look::hunt::Hunt;
 use crate::look::search::open;
-use crate::store::AuditEntry;
 use crate::suggest::did_you_mean;
-
-/// How long a revocation is remembered beyond the time of the last task that was seen to wait.
-const BEYOND: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// Revokes tasks.
 #[derive(Args, Debug)]
@@ -72,39 +71,56 @@ pub(super) fn run(args: &RevokeArgs, global: &Global, app: &App) -> Result<Exit,
         known_queue(&session.config, queue).map_err(Failure::usage)?;
     }
     let broker = session.existing_broker()?;
-    let work = Work {
-        session: &session,
-        app,
-        broker: &*broker,
-        revocation: Revocation {
-            of,
-            terminate: args.terminate,
-        },
-        queue: args.queue.as_deref(),
-        now,
+    let revoked = async {
+        let store = session.store();
+        let store = store.as_ref().map_err(ToString::to_string);
+        let keeper = session.keeper();
+        let hunt = Hunt {
+            // Of no matter where a rule is revoked.
+            id: match &of {
+                Selector::Id(id) => *id,
+                _ => TaskId::from_bytes([0; 16]),
+            },
+            broker: &*broker,
+            store: match &store {
+                Ok(store) => Ok(*store),
+                Err(why) => Err(why.clone()),
+            },
+            kept_at: keeper.server(),
+            limits: session.limits(),
+            patience: Patience::ONE_SHOT,
+        };
+        let revoking = Revoking {
+            hunt,
+            store,
+            revocation: Revocation {
+                of: of.clone(),
+                terminate: args.terminate,
+            },
+            queue: args.queue.as_deref(),
+            now,
+            actor: operator(),
+        };
+        let work = Work {
+            session: &session,
+            app,
+            revoking,
+        };
+        work.run().await
     };
-    Session::block_on(work.run())?
+    Session::block_on(revoked)?
 }
 
 /// One run of the command.
 struct Work<'a> {
     session: &'a Session,
     app: &'a App,
-    broker: &'a dyn Broker,
-    revocation: Revocation,
-    queue: Option<&'a str>,
-    now: Timestamp,
-}
-
-/// Where a revocation was written.
-struct Written {
-    queues: Vec<QueueName>,
-    forget_at: Timestamp,
+    revoking: Revoking<'a>,
 }
 
 impl Work<'_> {
     async fn run(&self) -> Result<Exit, Failure> {
-        match &self.revocation.of {
+        match &self.revoking.revocation.of {
             Selector::Id(id) => self.one(*id).await,
             rule => self.all(rule).await,
         }
@@ -112,21 +128,13 @@ impl Work<'_> {
 
     /// Revokes one task, wherever it is.
     async fn one(&self, id: TaskId) -> Result<Exit, Failure> {
-        // Looked for first: how long the revocation must be remembered depends on when the task is due.
-        let found = find(self.session, self.broker, id, self.queue).await?;
-        let due = found.stored.as_ref().and_then(|(_, task)| task.due);
-        let written = self.write(due).await?;
-        let place = Place::of(&found);
-        self.record(&format!("{}, {}", place.word(), self.how()))
-            .await?;
+        let (found, place, written) = self.revoking.one().await?;
+        if let Some(why) = &found.store_unread {
+            output::complain(&format!("celeriac: the store was not asked: {why}"));
+        }
         let (looked, total) = (found.looked, found.total);
         if self.session.json {
-            let mut document = self.document(&written, looked, total);
-            document["id"] = json!(id);
-            document["found"] = json!(place.word());
-            document["queue"] = json!(found.stored.as_ref().map(|(queue, _)| queue));
-            document["due"] = json!(due.map(|due| due.to_string()));
-            document["worker"] = json!(place.worker());
+            let document = self.revoking.document_of(id, (&found, &place, &written));
             output::json(&document);
         } else if !place.is_a_miss(found.is_complete) {
             let task = found.stored.as_ref().map(|(_, task)| task);
@@ -155,12 +163,10 @@ impl Work<'_> {
 
     /// Revokes all that a rule means.
     async fn all(&self, rule: &Selector) -> Result<Exit, Failure> {
-        let census = Census::take(self.broker, rule, self.queue, self.session.limits()).await?;
-        let written = self.write(census.last_due).await?;
-        self.record(&format!("{census}, {}", self.how())).await?;
+        let (census, written) = self.revoking.all(rule).await?;
         let (looked, total) = (census.looked, census.total);
         if self.session.json {
-            let mut document = self.document(&written, looked, total);
+            let mut document = self.revoking.document(&written, (looked, total));
             document["rule"] = json!(rule.to_string());
             document["found"] = census.document();
             output::json(&document);
@@ -173,8 +179,8 @@ impl Work<'_> {
             output::line(&format!(
                 "revoked {} that were enqueued until {}: {census}; {}",
                 output::plain(&what),
-                self.now,
-                self.how()
+                self.revoking.now,
+                self.revoking.how()
             ));
         }
         if let Selector::Task { name, .. } = rule
@@ -189,60 +195,6 @@ impl Work<'_> {
         Ok(Exit::Ok)
     }
 
-    /// Tells the broker; remembered beyond the time of what waits.
-    async fn write(&self, due: Option<Timestamp>) -> Result<Written, Failure> {
-        let usual = self.now.plus(RevokeOptions::REMEMBER);
-        let forget_at = due.map_or(usual, |due| usual.max(due.plus(BEYOND)));
-        let queues = match self.queue.and_then(|name| QueueName::new(name).ok()) {
-            Some(queue) => vec![queue],
-            None => {
-                let known = Session::insist(|| self.broker.queues()).await?;
-                known.into_iter().map(|status| status.queue).collect()
-            }
-        };
-        let all = std::slice::from_ref(&self.revocation);
-        for queue in &queues {
-            Session::insist(|| self.broker.revoke(queue, all, forget_at)).await?;
-        }
-        Ok(Written { queues, forget_at })
-    }
-
-    /// Writes into the audit what was done.
-    async fn record(&self, detail: &str) -> Result<(), Failure> {
-        let entry = AuditEntry {
-            at: self.now,
-            actor: operator(),
-            action: "task.revoke".to_owned(),
-            target: self.revocation.of.to_string(),
-            detail: detail.to_owned(),
-        };
-        let unwritten = |error: anyhow::Error| {
-            Failure::unavailable(error.context("it is revoked, but not recorded in the audit"))
-        };
-        let store = self.session.store();
-        let store = store.map_err(|failure| unwritten(anyhow::anyhow!("{failure}")))?;
-        let written = Session::insist(|| store.record(entry.clone())).await;
-        written.map_err(|error| unwritten(error.into()))
-    }
-
-    const fn how(&self) -> &'static str {
-        if self.revocation.terminate {
-            "attempts that run are ended"
-        } else {
-            "attempts that run are asked to stop"
-        }
-    }
-
-    fn document(&self, written: &Written, looked: u64, total: u64) -> serde_json::Value {
-        json!({
-            "terminate": self.revocation.terminate,
-            "queues": written.queues,
-            "remembered_until": written.forget_at.to_string(),
-            "searched": looked,
-            "of": total,
-        })
-    }
-
     fn tell(
         &self,
         id: TaskId,
@@ -251,7 +203,7 @@ impl Work<'_> {
     ) -> String {
         match place {
             Place::Running(worker) => {
-                let how = if self.revocation.terminate {
+                let how = if self.revoking.revocation.terminate {
                     ending(task.and_then(|task| self.grip(task)))
                 } else {
                     "is asked to stop"
@@ -352,56 +304,5 @@ const fn ending(grip: Option<Grip>) -> &'static str {
             "is to be ended: a process at once, async code where it awaits next; code on a thread goes on until it returns \
              or its hard limit has passed"
         }
-    }
-}
-
-/// Where a task was when it was revoked.
-#[derive(Debug)]
-enum Place {
-    Running(String),
-    Waiting(TaskState, Option<Timestamp>),
-    Ended(TaskState),
-    Unknown,
-}
-
-impl Place {
-    fn of(found: &Found) -> Self {
-        match (&found.stored, &found.end) {
-            (Some((_, task)), _) => match &task.holder {
-                Some((worker, _)) => Self::Running(worker.to_string()),
-                None => Self::Waiting(task.state, task.due),
-            },
-            (None, Some((_, end))) => Self::Ended(end.state),
-            (None, None) if found.is_nothing() => Self::Unknown,
-            (None, None) => Self::Ended(TaskState::Dead),
-        }
-    }
-
-    fn word(&self) -> String {
-        match self {
-            Self::Running(worker) => format!("running on {worker}"),
-            Self::Waiting(state, _) | Self::Ended(state) => state.to_string(),
-            Self::Unknown => "not found".to_owned(),
-        }
-    }
-
-    fn worker(&self) -> Option<&str> {
-        match self {
-            Self::Running(worker) => Some(worker),
-            _ => None,
-        }
-    }
-
-    /// Returns whether nothing was there to be revoked, which ends the command with an error that says so.
-    const fn is_a_miss(&self, all_was_searched: bool) -> bool {
-        match self {
-            Self::Unknown => all_was_searched,
-            Self::Ended(state) => !matches!(state, TaskState::Cancelled),
-            Self::Running(_) | Self::Waiting(..) => false,
-        }
-    }
-
-    const fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown)
     }
 }

@@ -10,7 +10,7 @@ use celeriac_actors::time::Timestamp;
 
 use super::super::output::counted;
 use super::super::text::{brief, span, when};
-use super::super::workers::Worker;
+use crate::look::workers::Worker;
 
 /// The most attempts that are listed under a lane.
 const MAX_RUNNING: usize = 8;
@@ -312,6 +312,7 @@ pub(super) mod tests {
             broker_away: Some((5_000, "no route".to_owned())),
             store_away: None,
             retry_budgets: Vec::new(),
+            http: None,
             figures: Vec::new(),
             told_at: None,
             tasks: None,

@@ -12,8 +12,7 @@ use celeriac_actors::registry::Registry;
 use celeriac_actors::time::Clock;
 use serde_json::{Value, json};
 
-use super::super::output::plain;
-use super::super::text::brief;
+use super::super::text::{brief, plain};
 use super::super::values;
 use super::asks::Asks;
 use super::blame::blame;
@@ -28,30 +27,30 @@ const DEFAULT_QUEUE: &str = "default";
 
 /// One task that somebody wants to have enqueued.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// Its name.
-    pub(super) task: String,
+    pub(crate) task: String,
     /// Its arguments; `None` when nothing was said.
-    pub(super) args: Option<Value>,
+    pub(crate) args: Option<Value>,
     /// Its queue; `None` leaves it to the routes.
-    pub(super) queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// Its id; `None` makes one.
-    pub(super) id: Option<TaskId>,
+    pub(crate) id: Option<TaskId>,
     /// When it becomes ready.
-    pub(super) when: Option<When>,
+    pub(crate) when: Option<When>,
     /// How urgent it is.
-    pub(super) priority: Priority,
+    pub(crate) priority: Priority,
     /// What else is asked for it.
-    pub(super) asks: Asks,
+    pub(crate) asks: Asks,
 }
 
 /// A task that is ready to be sent.
 #[derive(Debug)]
-pub(super) struct Parcel {
-    pub(super) prepared: Prepared,
-    pub(super) task: TaskName,
+pub(crate) struct Parcel {
+    pub(crate) prepared: Prepared,
+    pub(crate) task: TaskName,
     /// About how much memory it takes.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// What is known of a kind of task.
@@ -62,19 +61,19 @@ struct Kind<'a> {
 }
 
 /// Where orders are checked and packed.
-pub(super) struct Desk<'a> {
-    pub(super) config: &'a Config,
-    pub(super) registry: &'a Registry,
-    pub(super) producer: &'a Producer,
+pub(crate) struct Desk<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) registry: &'a Registry,
+    pub(crate) producer: &'a Producer,
     /// Whether somebody will wait for the ends of the tasks.
-    pub(super) waited_for: bool,
+    pub(crate) waited_for: bool,
     /// Whether tasks that are not known here are refused.
-    pub(super) strict: bool,
+    pub(crate) strict: bool,
     kinds: HashMap<String, Kind<'a>>,
 }
 
 impl<'a> Desk<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &'a Config,
         registry: &'a Registry,
         producer: &'a Producer,
@@ -91,7 +90,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Returns whether this program knows the kind.
-    pub(super) fn knows(&self, task: &str) -> bool {
+    pub(crate) fn knows(&self, task: &str) -> bool {
         TaskName::new(task).is_ok_and(|name| self.registry.queue_of(&name).is_some())
     }
 
@@ -99,7 +98,7 @@ impl<'a> Desk<'a> {
     ///
     /// # Errors
     /// What is wrong with it, for people, on one line.
-    pub(super) fn pack(&mut self, order: Order) -> Result<Parcel, String> {
+    pub(crate) fn pack(&mut self, order: Order) -> Result<Parcel, String> {
         let kind = self.kind(&order.task)?;
         let queue = match &order.queue {
             Some(name) => Some(self.queue(name)?),
@@ -196,7 +195,7 @@ impl<'a> Desk<'a> {
 ///
 /// # Errors
 /// What is wrong with it, on one line, with a suggestion.
-pub(in super::super) fn known_queue(config: &Config, name: &str) -> Result<QueueName, String> {
+pub(crate) fn known_queue(config: &Config, name: &str) -> Result<QueueName, String> {
     config.known_queue(name, "--queue").map_err(|report| {
         let said = report.mistakes.iter().map(|mistake| match &mistake.hint {
             Some(hint) => format!("{}; {hint}", mistake.found),
@@ -240,10 +239,10 @@ fn reason(error: EnqueueError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::demo_tasks;
-    use super::super::super::session::with_commands;
     use super::*;
+    use crate::admin::with_commands;
     use crate::app::App;
+    use crate::cli::demo_tasks;
     use crate::config::{Sources, load};
     use celeriac_actors::mode::Mode;
     use celeriac_actors::producer::ProducerOptions;

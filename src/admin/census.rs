@@ -12,7 +12,7 @@ use celeriac_actors::state::TaskState;
 use celeriac_actors::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::session::Session;
+use crate::look::Patience;
 use crate::look::search::{Search, open, stored};
 
 /// What waits longest comes first: its time decides how long a revocation must be remembered.
@@ -25,26 +25,26 @@ const STATES: [TaskState; 4] = [
 
 /// What was found of a rule.
 #[derive(Debug, Default)]
-pub(super) struct Census {
+pub(crate) struct Census {
     counts: BTreeMap<TaskState, u64>,
-    pub(super) last_due: Option<Timestamp>,
-    pub(super) looked: u64,
-    pub(super) total: u64,
-    pub(super) is_complete: bool,
+    pub(crate) last_due: Option<Timestamp>,
+    pub(crate) looked: u64,
+    pub(crate) total: u64,
+    pub(crate) is_complete: bool,
 }
 
 impl Census {
     /// Looks at what is stored, under the budget of a search.
-    pub(super) async fn take(
+    pub(crate) async fn take(
         broker: &dyn Broker,
         rule: &Selector,
         queue: Option<&str>,
-        limits: FrameLimits,
+        (limits, patience): (FrameLimits, Patience),
     ) -> Result<Self, BrokerError> {
-        let mut queues = Session::insist(|| broker.queues()).await?;
+        let mut queues = patience.insist(|| broker.queues()).await?;
         queues.retain(|status| queue.is_none_or(|name| status.queue.as_str() == name));
         let mut census = Self::default();
-        let mut search = Search::new(broker);
+        let mut search = Search::new(broker, patience);
         for state in STATES {
             for status in queues.iter().filter(|status| stored(status, state) > 0) {
                 census.total += stored(status, state);
@@ -73,11 +73,11 @@ impl Census {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
 
-    pub(super) fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         json!(self.counts)
     }
 }

@@ -3,7 +3,7 @@
 
 use celeriac_actors::ports::{Broker, BrokerError};
 
-use super::exit::Failure;
+use super::fault::Fault;
 use crate::config::{BrokerTarget, Config, SecretUrl};
 use crate::look::hunt::results_away;
 
@@ -28,11 +28,11 @@ impl Keeper {
 
     /// Returns why results cannot be read, in terms of whom an operator has to look after: when the broker itself
     /// answers, it is the other server.
-    pub(crate) async fn blame(&self, broker: &dyn Broker, error: BrokerError) -> Failure {
+    pub(crate) async fn blame(&self, broker: &dyn Broker, error: BrokerError) -> Fault {
         if let Some(server) = self.server()
             && let Some(why) = results_away(server, broker, &error).await
         {
-            return Failure::unavailable(anyhow::anyhow!(why));
+            return Fault::Away(why);
         }
         error.into()
     }

@@ -14,7 +14,7 @@ const MAX_COUNTDOWN: Duration = Duration::from_secs(36_525 * 86_400);
 ///
 /// # Errors
 /// What is wrong, for people.
-pub(super) fn read(countdown: Option<&str>, eta: Option<&str>) -> Result<Option<When>, String> {
+pub(crate) fn read(countdown: Option<&str>, eta: Option<&str>) -> Result<Option<When>, String> {
     match (countdown, eta) {
         (Some(_), Some(_)) => Err("give a countdown or an eta, not both".to_owned()),
         (Some(text), None) => delay("countdown", text).map(|delay| Some(When::After(delay))),
@@ -27,7 +27,7 @@ pub(super) fn read(countdown: Option<&str>, eta: Option<&str>) -> Result<Option<
 ///
 /// # Errors
 /// What is wrong, for people; `what` names the value.
-pub(super) fn span(what: &str, text: &str) -> Result<Duration, String> {
+pub(crate) fn span(what: &str, text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| {
         let found = brief(text, 60);
         format!("{what} `{found}`: {error}; write it as `30s`, `5m` or `1h 30m`")
@@ -38,7 +38,7 @@ pub(super) fn span(what: &str, text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// What is wrong, for people; `what` names the value.
-pub(super) fn delay(what: &str, text: &str) -> Result<Duration, String> {
+pub(crate) fn delay(what: &str, text: &str) -> Result<Duration, String> {
     let delay = span(what, text)?;
     if delay > MAX_COUNTDOWN {
         let found = brief(text, 60);
@@ -51,7 +51,7 @@ pub(super) fn delay(what: &str, text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// What is wrong, for people; `what` names the value.
-pub(super) fn instant(what: &str, text: &str) -> Result<Timestamp, String> {
+pub(crate) fn instant(what: &str, text: &str) -> Result<Timestamp, String> {
     let at: jiff::Timestamp = text.trim().parse().map_err(|error| {
         let found = brief(text, 60);
         let reason = brief(&format!("{error}"), 200);

@@ -13,11 +13,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// How many bytes of an undecodable task are shown.
-pub(super) const HEX_HEAD: usize = 256;
+pub(crate) const HEX_HEAD: usize = 256;
 
 /// One line of a list.
 #[derive(Debug, Serialize)]
-pub(super) struct Brief<'a> {
+pub(crate) struct Brief<'a> {
     id: String,
     task_id: TaskId,
     buried_at: String,
@@ -35,7 +35,7 @@ pub(super) struct Brief<'a> {
 }
 
 impl<'a> Brief<'a> {
-    pub(super) fn of(letter: &'a DeadLetter) -> Self {
+    pub(crate) fn of(letter: &'a DeadLetter) -> Self {
         let BurialId { task: task_id, .. } = letter.id;
         Self {
             id: letter.id.to_string(),
@@ -58,7 +58,7 @@ impl<'a> Brief<'a> {
 
 /// Everything that is known of one.
 #[derive(Debug, Serialize)]
-pub(super) struct Full<'a> {
+pub(crate) struct Full<'a> {
     #[serde(flatten)]
     brief: Brief<'a>,
     note: &'a str,
@@ -88,7 +88,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Full<'a> {
-    pub(super) fn of(letter: &'a DeadLetter, limits: &FrameLimits) -> Self {
+    pub(crate) fn of(letter: &'a DeadLetter, limits: &FrameLimits) -> Self {
         Self {
             brief: Brief::of(letter),
             note: &letter.note,
@@ -118,12 +118,12 @@ impl<'a> Attempt<'a> {
 }
 
 /// Returns the arguments, where they decode.
-pub(super) fn args(letter: &DeadLetter) -> Option<Value> {
+pub(crate) fn args(letter: &DeadLetter) -> Option<Value> {
     letter.args.as_deref().map(parsed)
 }
 
 /// Returns JSON as a value. What the store holds is JSON; a hand that changed it is shown as what it wrote.
-pub(super) fn parsed(text: &str) -> Value {
+pub(crate) fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 

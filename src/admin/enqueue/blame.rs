@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 const MAX_DEPTH: usize = 8;
 
 /// Returns the place of the part that `fits` complains about, such as `items[3].price`; empty when it is the whole.
-pub(super) fn blame(value: &Value, fits: &dyn Fn(&Value) -> Result<(), String>) -> String {
+pub(crate) fn blame(value: &Value, fits: &dyn Fn(&Value) -> Result<(), String>) -> String {
     let place = locate(value, fits, MAX_DEPTH);
     place.trim_start_matches('.').to_owned()
 }
