@@ -93,7 +93,11 @@ fn operation(endpoint: &Endpoint) -> Value {
 
 /// Returns a name for an operation: its method and its path in words.
 fn id(endpoint: &Endpoint) -> String {
-    let path = endpoint.path.replace("/api/v1", "").replace(".json", "");
+    let path = match endpoint.path.strip_prefix("/api/v1") {
+        Some(path) => path.to_owned(),
+        None => format!("/root{}", endpoint.path),
+    };
+    let path = path.replace(".json", "");
     let words = path.split(['/', '{', '}']).filter(|word| !word.is_empty());
     let words: Vec<&str> = words.collect();
     format!(

@@ -144,15 +144,16 @@ async fn deaths_are_a_reason() {
 #[tokio::test]
 async fn a_frozen_worker_is_missed_and_a_paused_queue_is_not() {
     let ground = ground("");
-    let daemon = ground.daemon(&[]).await;
+    let mut daemon = ground.daemon(&[]).await;
     let queue = QueueName::new("default").unwrap();
     ground.enqueue("demo.sleep", [json!({"ms": 600_000})]).await;
     ground.running(&daemon, 1).await;
     daemon.signal(Signal::STOP);
     becomes(&ground, "critical", "no_worker", "default").await;
+    // Frozen in the midst of a write it would keep everybody else from writing.
+    daemon.kill();
     ground.broker().pause(&queue, true).await.unwrap();
     becomes(&ground, "degraded", "no_worker", "").await;
-    daemon.signal(Signal::CONT);
 }
 
 /// Goal: dead letters beyond what is kept go by themselves, and that is said.
