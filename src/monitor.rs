@@ -8,7 +8,7 @@ pub mod prometheus;
 mod rates;
 mod service;
 
-pub use facts::{Seen, SeenWorker, Sources};
+pub use facts::{Seen, SeenWorker, Sources, board};
 pub use minutes::{Gap, GapCause, Minutes};
 pub use rates::{Rate, Rates};
 pub use service::{Monitor, MonitorOptions};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac_actors::health::{Facts, Health, Reach, Reason, Severity, Verdict};
-use celeriac_actors::ports::StoreError;
+use celeriac_actors::ports::{BrokerError, StoreError};
 use celeriac_actors::time::Clock as _;
 use clap::Args;
 
@@ -15,7 +15,7 @@ use super::session::Session;
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::{BrokerTarget, StoreTarget};
-use crate::monitor::{Rates, Seen, Sources};
+use crate::monitor::{Rates, Seen, Sources, board};
 
 /// How long the broker and the store have to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -62,7 +62,11 @@ async fn look(session: &Session) -> Result<Health, Failure> {
         }
         Err(failure) => return Err(failure),
     };
-    let seen = tokio::time::timeout(PATIENCE, Seen::read(&broker)).await;
+    let read = async {
+        let on_board = board(&broker).await?;
+        Ok::<_, BrokerError>(Seen::read(&broker).await?.with_board(&on_board))
+    };
+    let seen = tokio::time::timeout(PATIENCE, read).await;
     let sources = Sources {
         directories: directories(session),
         broker,
@@ -73,7 +77,8 @@ async fn look(session: &Session) -> Result<Health, Failure> {
         Err(_) => Err(away(&format_args!("no answer within {PATIENCE:?}"))),
     };
     let seen = seen.as_ref().map_err(Clone::clone);
-    let facts = sources.facts(seen, &Rates::default(), (store, now));
+    let disks = sources.disks();
+    let facts = sources.facts(seen, &Rates::default(), (store, disks, now));
     Ok(Health::at_once(&facts, thresholds, now))
 }
 

@@ -125,6 +125,11 @@ impl Drop for Process {
     /// Takes everything it started along.
     fn drop(&mut self) {
         self.leash.signal(Signal::KILL);
+        // One that had ended before anybody asked is waited for here: this does not block.
+        self.end.close();
+        if let Ok(mut child) = self.end.try_recv() {
+            let _status = self.leash.let_go(|| child.wait());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use celeriac_actors::context::AttemptProcess;
 use celeriac_actors::ids::{TaskId, TaskName};
 use celeriac_actors::ports::ChildStatus;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::time::Instant;
 
 use super::hatch::Ending;
@@ -103,12 +103,15 @@ impl Nestling {
         self.attempts.load(Ordering::Acquire) == 0
     }
 
-    /// Sends it a signal, unless it may be gone.
+    /// Sends it a signal, unless it may be gone. What kills it kills what it started, too: it leads a group of its own.
     pub(super) fn signal(&self, signal: Signal) {
         let reaped = lock(&self.reaped);
         if !*reaped && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             // One that has just ended needs no signal.
-            let _gone = kill_process(pid, signal);
+            let _gone = match signal {
+                Signal::KILL => kill_process_group(pid, signal),
+                signal => kill_process(pid, signal),
+            };
         }
     }
 

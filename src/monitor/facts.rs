@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_actors::breaker::{BreakerRecord, BreakerState};
+use celeriac_actors::breaker::{Board, BoardError, BreakerRecord, BreakerState};
 use celeriac_actors::child::{ChildState, TreeNode};
 use celeriac_actors::health::{
     BlockedLane, Disk, Facts, OpenBreaker, Overdue, QueueFacts, Reach, WorkerFacts,
@@ -39,7 +39,7 @@ pub struct Seen {
     pub queues: Vec<QueueStatus>,
     /// The workers.
     pub workers: Vec<SeenWorker>,
-    /// The breakers that workers use.
+    /// The breakers that workers use, and those on the board, as far as it was read.
     pub breakers: Vec<BreakerRecord>,
 }
 
@@ -63,7 +63,34 @@ impl Seen {
     }
 }
 
-/// Returns the breakers as the living workers know them, each by the latest word. One that no worker uses stops nothing.
+impl Seen {
+    /// Adds what stands on the board of breakers: the later word of each counts.
+    #[must_use]
+    pub fn with_board(mut self, board: &[BreakerRecord]) -> Self {
+        for record in board {
+            match self.breakers.iter_mut().find(|it| it.name == record.name) {
+                Some(known) if known.turn >= record.turn => {}
+                Some(known) => known.clone_from(record),
+                None => self.breakers.push(record.clone()),
+            }
+        }
+        self
+    }
+}
+
+/// Reads the board of breakers.
+///
+/// # Errors
+/// [`BrokerError`]: nothing is known; repeat.
+pub async fn board(broker: &Arc<dyn Broker>) -> Result<Vec<BreakerRecord>, BrokerError> {
+    match Board::of(Arc::clone(broker)).read().await {
+        Err(BoardError::Broker(error)) => Err(error),
+        // One that cannot be read here, as from another version, hides nothing else.
+        board => Ok(board.unwrap_or_default().into_values().collect()),
+    }
+}
+
+/// Returns the breakers as the living workers know them, each by the latest word.
 fn breakers(workers: &[SeenWorker]) -> Vec<BreakerRecord> {
     let mut latest: BTreeMap<&BreakerName, &BreakerRecord> = BTreeMap::new();
     let alive = workers.iter().filter(|worker| worker.record.alive);
@@ -93,14 +120,14 @@ impl Sources {
         &self,
         seen: Result<&Seen, Reach>,
         rates: &Rates,
-        (store, now): (Reach, Timestamp),
+        (store, disks, now): (Reach, Vec<Disk>, Timestamp),
     ) -> Facts {
         let mut facts = Facts {
             broker: Reach::Here,
             store,
             durability: Some(self.broker.durability()),
             evicts: self.broker.evicts(),
-            disks: self.disks(),
+            disks,
             ..Facts::default()
         };
         match seen {
@@ -115,8 +142,10 @@ impl Sources {
         facts
     }
 
-    /// Returns the file systems, each once. What cannot be looked at is left out: others say so.
-    fn disks(&self) -> Vec<Disk> {
+    /// Returns the file systems, each once. What cannot be looked at is left out: others say so. May block for as long as
+    /// a file system does.
+    #[must_use]
+    pub fn disks(&self) -> Vec<Disk> {
         let mut disks: Vec<(u64, Disk)> = Vec::new();
         for directory in &self.directories {
             let Ok(found) = rustix::fs::statvfs(directory.as_path()) else {

@@ -33,6 +33,8 @@ pub struct Rate {
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
     queues: BTreeMap<QueueName, Readings>,
+    /// When the last reading was taken.
+    taken: Option<Duration>,
 }
 
 /// Readings of one queue, oldest first, the newest one aside.
@@ -45,15 +47,23 @@ struct Readings {
 impl Rates {
     /// Takes a reading; `now` is a clock that never goes back.
     pub fn take(&mut self, now: Duration, queues: &[QueueStatus]) {
-        self.queues
-            .retain(|name, _| queues.iter().any(|queue| queue.queue == *name));
+        // One that is not there for a moment is not a new one when it is back.
+        self.queues.retain(|_, readings| {
+            let last = readings.last.map_or(now, |(at, _)| at);
+            now.saturating_sub(last) < WINDOW
+        });
         for status in queues {
             if self.queues.len() >= MAX_QUEUES && !self.queues.contains_key(&status.queue) {
                 continue;
             }
             let readings = self.queues.entry(status.queue.clone()).or_default();
+            if let (None, Some(before)) = (readings.last, self.taken) {
+                // It is used for the first time: all it has counted happened since the last reading.
+                readings.take(before, Counters::default());
+            }
             readings.take(now, status.counters);
         }
+        self.taken = Some(now);
     }
 
     /// Returns how fast things happen in a queue.
@@ -203,6 +213,18 @@ mod tests {
         let readings = rates.queues.values().next().unwrap();
         assert!(readings.kept.len() <= 62, "{}", readings.kept.len());
         rates.take(Duration::from_secs(10_001), &[]);
+        assert_eq!(rates.queues.len(), 1, "it may be back");
+        rates.take(Duration::from_secs(10_400), &[]);
         assert!(rates.queues.is_empty());
+    }
+
+    #[test]
+    fn what_a_new_queue_counted_happened_since_the_last_look() {
+        let mut rates = Rates::default();
+        rates.take(Duration::from_secs(1), &[]);
+        rates.take(Duration::from_secs(2), &[status(10, 40)]);
+        let rate = rates.of(&QueueName::new("billing").unwrap());
+        assert_eq!(rate.dead_per_minute, Some(40.0));
+        assert_eq!((rate.attempts, rate.failed), (50, 40));
     }
 }

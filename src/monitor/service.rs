@@ -21,12 +21,15 @@ use slog::{Logger, error, info, warn};
 use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::facts::{Seen, Sources};
+use super::facts::{Seen, Sources, board};
 use super::minutes::{Gap, GapCause, Minutes};
 use super::rates::Rates;
 
 /// How often the monitor looks: a worker that was killed is silent after three seconds, and missed before five.
 const LOOK: Duration = Duration::from_millis(1_500);
+
+/// At every which look the board of breakers is read: workers tell of those they use at every look.
+const BOARD: u32 = 3;
 
 /// How long the broker has to answer a look.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -244,11 +247,20 @@ impl Watch {
         let clock = &self.monitor.inner.clock;
         let mut rhythm = interval(LOOK);
         rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut looks, mut on_board) = (0_u32, Vec::new());
         loop {
             rhythm.tick().await;
             let began = clock.since_boot();
-            let seen = match timeout(LOOK_LIMIT, Seen::read(&self.setup.broker)).await {
-                Ok(Ok(seen)) => Ok(Arc::new(seen)),
+            let read = async {
+                if looks.is_multiple_of(BOARD) {
+                    on_board = board(&self.setup.broker).await?;
+                }
+                Seen::read(&self.setup.broker).await
+            };
+            let seen = timeout(LOOK_LIMIT, read).await;
+            looks = looks.wrapping_add(1);
+            let seen = match seen {
+                Ok(Ok(seen)) => Ok(Arc::new(seen.with_board(&on_board))),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("no answer within {LOOK_LIMIT:?}")),
             };
@@ -256,6 +268,8 @@ impl Watch {
             if let Ok(seen) = &seen {
                 self.count(seen, wall);
             }
+            // Before the lock: a file system that hangs must hold up nobody who asks for the verdict.
+            let disks = sources.disks();
             let mut state = self.monitor.lock();
             match &seen {
                 Ok(seen) => {
@@ -268,9 +282,9 @@ impl Watch {
             let store = state.store.reach(now);
             let facts = match (seen, state.broker.reach(now)) {
                 (_, away @ Reach::Away { .. }) => {
-                    sources.facts(Err(away), &state.rates, (store, wall))
+                    sources.facts(Err(away), &state.rates, (store, disks, wall))
                 }
-                (Ok(seen), _) => sources.facts(Ok(&seen), &state.rates, (store, wall)),
+                (Ok(seen), _) => sources.facts(Ok(&seen), &state.rates, (store, disks, wall)),
                 // Late once: what was seen last may hold still.
                 (Err(_), _) => continue,
             };

@@ -142,7 +142,7 @@ async fn a_worker_that_slept_through_its_lease_settles_nothing() {
         .enqueue("demo.sleep", (0..40).map(|_| json!({ "ms": 400 })))
         .await;
     ground.holding(&sleeper, 10).await;
-    sleeper.signal(Signal::STOP);
+    ground.freeze(&sleeper).await;
     let _other = ground.daemon(&[]).await;
     ground.all_succeed(&sleeps).await;
     sleeper.signal(Signal::CONT);

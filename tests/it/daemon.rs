@@ -314,6 +314,27 @@ impl Ground {
     }
 }
 
+impl Ground {
+    /// Freezes a daemon on the embedded broker, but not in the midst of a write: then nobody else could write any more.
+    pub(crate) async fn freeze(&self, daemon: &Daemon) {
+        use diesel::Connection as _;
+        use diesel::connection::SimpleConnection as _;
+
+        let path = self.data().join("broker.db");
+        eventually("the daemon is frozen between two writes", async || {
+            daemon.signal(Signal::STOP);
+            let mut other = diesel::SqliteConnection::establish(path.to_str()?).ok()?;
+            other.batch_execute("PRAGMA busy_timeout = 1000").ok()?;
+            let is_free = other.batch_execute("BEGIN IMMEDIATE; ROLLBACK").is_ok();
+            if !is_free {
+                daemon.signal(Signal::CONT);
+            }
+            is_free.then_some(())
+        })
+        .await;
+    }
+}
+
 impl std::fmt::Debug for Ground {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Ground({:?}, {:?})", self.data(), self.config)

@@ -5,7 +5,6 @@ use std::process::Command;
 use celeriac_actors::ids::QueueName;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, Ground, eventually};
@@ -148,7 +147,7 @@ async fn a_frozen_worker_is_missed_and_a_paused_queue_is_not() {
     let queue = QueueName::new("default").unwrap();
     ground.enqueue("demo.sleep", [json!({"ms": 600_000})]).await;
     ground.running(&daemon, 1).await;
-    daemon.signal(Signal::STOP);
+    ground.freeze(&daemon).await;
     becomes(&ground, "critical", "no_worker", "default").await;
     // Frozen in the midst of a write it would keep everybody else from writing.
     daemon.kill();
